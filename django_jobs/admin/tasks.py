@@ -1,0 +1,84 @@
+"""Tasks to do and being done."""
+
+from __future__ import annotations
+
+import json
+
+from django.contrib import admin
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
+
+from django_jobs.admin.filters import QueueFilter, TaskNameFilter, TaskStateFilter
+from django_jobs.admin.rendering import EMPTY, badge, block, moment
+from django_jobs.admin.task_tables import ARGUMENTS, LISTED, TaskTableAdmin
+from django_jobs.admin.whereabouts import worker_link
+from django_jobs.models import Task
+from django_jobs.texts import shorten
+
+
+@admin.register(Task)
+class TaskAdmin(TaskTableAdmin):
+    list_display = (
+        "name",
+        "state_shown",
+        "arguments",
+        "queue_name",
+        "priority_shown",
+        "attempts",
+        "due",
+    )
+    list_only = (*LISTED, "state", "run_after", "revoke_requested")
+    list_filter = (TaskStateFilter, QueueFilter, TaskNameFilter)
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    "name",
+                    "id",
+                    "state_shown",
+                    "queue_name",
+                    "priority_shown",
+                    "attempts_in_words",
+                    "limit",
+                    "worker",
+                    "progress_shown",
+                )
+            },
+        ),
+        (
+            _("Times"),
+            {"fields": ("enqueued", "due", "expiry", "started", "last_started")},
+        ),
+        ARGUMENTS,
+    )
+
+    @admin.display(description=_("state"))
+    def state_shown(self, task: Task) -> str:
+        if not task.revoke_requested:
+            return badge(task.state)
+        return format_html("{} {}", badge(task.state), _("is being revoked"))
+
+    @admin.display(description=_("expires"))
+    def expiry(self, task: Task) -> str:
+        return moment(task.expires)
+
+    @admin.display(description=_("worker"))
+    def worker(self, task: Task) -> str:
+        if task.worker_id is None:
+            return EMPTY
+        return worker_link(task.worker_id, str(task.worker_id))
+
+    @admin.display(description=_("progress"))
+    def progress_shown(self, task: Task) -> str:
+        return block(_in_words(task.progress)) if task.progress else EMPTY
+
+
+def _in_words(text: str) -> str:
+    """Return the progress that a task has told as a line of text."""
+    try:
+        told = json.loads(text)
+        line = f"{told['current']} / {told['total']} {told['message'] or ''}"
+    except (ValueError, TypeError, KeyError):
+        line = text
+    return shorten(line, 1000)

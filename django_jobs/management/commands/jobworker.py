@@ -1,0 +1,225 @@
+"""``manage.py jobworker``: parse the options, say what starts, run the worker."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, connections
+
+from django_jobs import __version__
+from django_jobs.conf import conf
+from django_jobs.models import Task
+from django_jobs.store import get_store
+from django_jobs.worker import logs, pool
+from django_jobs.worker.options import WorkerOptions, parse_queues, usable_cores
+from django_jobs.worker.reload import Reloader
+from django_jobs.worker.supervisor import Supervisor
+
+_MEGABYTE = 1024 * 1024
+
+
+class Command(BaseCommand):
+    help = "Run a worker: it takes tasks from the database and runs them."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        _add_queue_options(parser)
+        _add_size_options(parser)
+        _add_life_options(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        given = self._options(options)
+        _refuse_without_tables(given.database)
+        pool.start_fork_server()
+        logs.configure(given.log_format, given.log_level)
+        self.stdout.write(_banner(given), self.style.SUCCESS)
+        supervisor = Supervisor(given)
+        reloader = Reloader(supervisor.stop)
+        if options["reload"]:
+            reloader.start()
+        _stop_on_signals(supervisor.stop)
+        supervisor.run()
+        if reloader.has_changed:
+            reloader.restart()
+
+    def _options(self, options: dict[str, Any]) -> WorkerOptions:
+        try:
+            queues, weights = parse_queues(options["queues"])
+            exclude, _ = parse_queues(options["exclude_queues"])
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        if queues and exclude:
+            raise CommandError("give --queues or --exclude-queues, not both")
+        max_memory = options["max_memory"]
+        return WorkerOptions(
+            database=_database(options),
+            queues=queues,
+            weights=weights,
+            exclude=exclude,
+            processes=options["processes"],
+            threads=options["threads"],
+            coroutines=options["coroutines"],
+            is_burst=options["burst"],
+            max_tasks=options["max_tasks"],
+            recycle_after=options["recycle_after"],
+            max_memory=max_memory and max_memory * _MEGABYTE,
+            shutdown_timeout=_shutdown_timeout(options),
+            log_format=options["log_format"],
+            log_level=logging.INFO if options["verbosity"] > 1 else logging.WARNING,
+            **({"name": options["name"]} if options["name"] else {}),
+        )
+
+
+def _add_queue_options(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--queues",
+        default="",
+        metavar="a,b",
+        help="only these queues: in strict order (a,b) or weighted (a:6,b:3)",
+    )
+    parser.add_argument(
+        "--exclude-queues", default="", metavar="c", help="all queues but these"
+    )
+    parser.add_argument("--database", help="alias of the queue's database")
+    parser.add_argument(
+        "--backend", help="take the database from this alias of the TASKS setting"
+    )
+
+
+def _add_size_options(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--processes",
+        type=_positive,
+        default=usable_cores(),
+        metavar="N",
+        help="child processes (default: the usable cores, %(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="sync tasks at a time per process (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--coroutines",
+        type=_positive,
+        default=100,
+        metavar="N",
+        help="async tasks at a time per process (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--recycle-after",
+        type=_positive,
+        metavar="N",
+        help="replace a process after N tasks",
+    )
+    parser.add_argument(
+        "--max-memory",
+        type=_positive,
+        metavar="MB",
+        help="replace a process that is larger after a task",
+    )
+
+
+def _add_life_options(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--burst", action="store_true", help="run all that is due, then exit"
+    )
+    parser.add_argument(
+        "--max-tasks", type=_positive, metavar="N", help="exit after N tasks"
+    )
+    parser.add_argument(
+        "--shutdown-timeout",
+        type=float,
+        metavar="S",
+        help="seconds that running tasks get when the worker stops",
+    )
+    parser.add_argument("--name", metavar="LABEL", help="name shown for this worker")
+    parser.add_argument(
+        "--reload", action="store_true", help="restart when the code changes"
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="of the lines on standard error; --verbosity 2 adds one per task",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text!r}")
+    return int(text)
+
+
+def _database(options: dict[str, Any]) -> str:
+    alias = options["database"]
+    if options["backend"]:
+        alias = _database_of_backend(options["backend"])
+    if alias is not None and alias not in connections:
+        raise CommandError(f"there is no database {alias!r} in DATABASES")
+    return get_store(alias).alias
+
+
+def _refuse_without_tables(alias: str) -> None:
+    try:
+        with connections[alias].cursor() as cursor:
+            tables = connections[alias].introspection.table_names(cursor)
+    except DatabaseError:
+        return  # away for now: the worker waits for it
+    finally:
+        connections[alias].close()
+    if Task._meta.db_table not in tables:
+        raise CommandError(
+            f"the tables of django_jobs are missing on {alias!r}: run manage.py migrate"
+        )
+
+
+def _database_of_backend(name: str) -> str | None:
+    backends = getattr(settings, "TASKS", {})
+    if name not in backends:
+        raise CommandError(f"there is no {name!r} in TASKS")
+    alias: str | None = backends[name].get("OPTIONS", {}).get("DATABASE")
+    return alias
+
+
+def _shutdown_timeout(options: dict[str, Any]) -> float:
+    given = options["shutdown_timeout"]
+    if given is None:
+        return conf().SHUTDOWN_TIMEOUT
+    if given < 0:
+        raise CommandError("--shutdown-timeout must not be negative")
+    return float(given)
+
+
+def _banner(options: WorkerOptions) -> str:
+    database = connections[options.database]
+    limits = (
+        f"{options.processes} processes x ({options.threads} threads"
+        f" + {options.coroutines} coroutines)"
+    )
+    return "\n".join(
+        [
+            f"django_jobs {__version__} worker {options.name}",
+            f"  database     {options.database} ({database.display_name})",
+            f"  queues       {options.describe_queues()}",
+            f"  concurrency  {limits}",
+            f"  pid          {os.getpid()}, stop with Ctrl-C or SIGTERM",
+        ]
+    )
+
+
+def _stop_on_signals(stop: Callable[[str], None]) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, on_signal)

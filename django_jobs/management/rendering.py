@@ -1,0 +1,243 @@
+"""What the commands print: tables and details for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.utils.timezone import is_aware, localtime
+
+from django_jobs.control import Details, Status
+from django_jobs.durations import in_words
+from django_jobs.masking import masked_arguments, masked_value
+from django_jobs.records import AttemptLine, TaskLine, TaskRecord, WorkerLine
+from django_jobs.states import LIVE_STATES, State
+from django_jobs.texts import clean, shorten
+
+#: Longest text that is printed in whole.
+MOST_BYTES = 100_000
+#: Live states in the order of a task's life.
+_COLUMNS = [state for state in State if state in LIVE_STATES]
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_CONTROLS_BUT_LINES = {**_CONTROLS, 9: "    ", 10: "\n"}
+
+
+# -- for programs ------------------------------------------------------------------
+
+
+def as_json(value: Any) -> str:
+    """Return a value as JSON; times are ISO 8601."""
+    return json.dumps(value, indent=2, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def status_data(status: Status) -> dict[str, Any]:
+    return {
+        "now": status.now,
+        "queues": {
+            name: {state: counts.get(state, 0) for state in _COLUMNS}
+            for name, counts in status.queues.items()
+        },
+        "dead_letters": status.dead_letters,
+        "oldest_ready_seconds": status.oldest_ready,
+        "workers": [worker._asdict() for worker in status.workers],
+    }
+
+
+def list_data(lines: Sequence[TaskLine]) -> dict[str, Any]:
+    return {"tasks": [line._asdict() for line in lines]}
+
+
+def details_data(details: Details) -> dict[str, Any]:
+    """Return a task with its values decoded; what is no JSON stays a text."""
+    task = details.task
+    data = task._asdict()
+    del data["errors"], data["worker_ids"]
+    args, kwargs = masked_arguments(task.name, task.args, task.kwargs)
+    data.update(
+        args=_decoded(args),
+        kwargs=_decoded(kwargs),
+        metadata=_decoded(task.metadata),
+        return_value=_decoded(masked_value(task.name, task.return_value)),
+        attempts=[attempt._asdict() for attempt in details.attempts],
+    )
+    return data
+
+
+def _decoded(text: str | None) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+# -- for people --------------------------------------------------------------------
+
+
+def status_text(status: Status) -> str:
+    age = status.oldest_ready
+    facts = {
+        "Oldest ready": "-" if age is None else in_words(age),
+        "Dead letters": str(status.dead_letters),
+    }
+    parts = [_facts(facts)]
+    if status.queues:
+        parts.append(_table(_queue_columns(), list(status.queues.items())))
+    if status.workers:
+        parts.append(_table(_worker_columns(status.now), status.workers))
+    return "\n\n".join(parts)
+
+
+def list_text(lines: Sequence[TaskLine]) -> str:
+    return _table(_TASK_COLUMNS, lines) if lines else ""
+
+
+def details_text(details: Details) -> str:
+    """Return everything known of a task, its attempts the oldest first."""
+    parts = [_facts(_task_facts(details.task))]
+    parts += [_value(title, text) for title, text in _values(details.task) if text]
+    parts += [_attempt(attempt) for attempt in details.attempts]
+    return "\n\n".join(parts)
+
+
+def one_line(text: str, length: int = 200) -> str:
+    """Return a text as one line without what moves a terminal's cursor."""
+    return shorten(clean(text, MOST_BYTES).translate(_CONTROLS), length)
+
+
+def lines_of(text: str) -> str:
+    """Return a text with its lines, without what else moves a terminal's cursor."""
+    return clean(text, MOST_BYTES).translate(_CONTROLS_BUT_LINES)
+
+
+def moment(value: datetime | None) -> str:
+    """Return a time to the second, in the zone of the settings."""
+    if value is None:
+        return "-"
+    local = localtime(value) if is_aware(value) else value
+    return local.strftime("%Y-%m-%d %H:%M:%S")
+
+
+class _Column(NamedTuple):
+    title: str
+    text: Callable[[Any], str]
+    is_number: bool = False
+
+
+_TASK_COLUMNS = [
+    _Column("ID", lambda line: str(line.id)),
+    _Column("STATE", lambda line: str(line.state)),
+    _Column("TASK", lambda line: one_line(line.name)),
+    _Column("QUEUE", lambda line: one_line(line.queue_name)),
+    _Column("ATTEMPTS", lambda line: f"{line.attempt}/{line.max_attempts}"),
+    _Column("ENQUEUED", lambda line: moment(line.enqueued_at)),
+    _Column("ARGUMENTS", lambda line: one_line(line.summary, 60)),
+]
+
+
+def _queue_columns() -> list[_Column]:
+    def count(state: str) -> Callable[[Any], str]:
+        return lambda item: str(item[1].get(state, 0))
+
+    columns = [_Column(state, count(state), is_number=True) for state in _COLUMNS]
+    return [_Column("QUEUE", lambda item: one_line(item[0])), *columns]
+
+
+def _worker_columns(now: datetime) -> list[_Column]:
+    def heard(worker: WorkerLine) -> str:
+        seconds = (now - worker.seen_at).total_seconds()
+        return f"{in_words(max(seconds, 0.0))} ago"
+
+    return [
+        _Column("WORKER", lambda worker: one_line(worker.name)),
+        _Column("STATE", lambda worker: worker.state if worker.is_alive else "lost"),
+        _Column("HOST", lambda worker: one_line(worker.host)),
+        _Column("PID", lambda worker: str(worker.pid), is_number=True),
+        _Column("QUEUES", lambda worker: one_line(worker.queues) or "all"),
+        _Column("RUNNING", lambda worker: str(worker.running), is_number=True),
+        _Column("HEARTBEAT", heard),
+    ]
+
+
+def _table(columns: Sequence[_Column], rows: Sequence[Any]) -> str:
+    """Return rows under their titles, aligned; numbers to the right."""
+    cells = [[column.title for column in columns]]
+    cells += [[column.text(row) for column in columns] for row in rows]
+    widths = [max(map(len, each)) for each in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if column.is_number else text.ljust(width)
+            for text, width, column in zip(line, widths, columns, strict=True)
+        ).rstrip()
+        for line in cells
+    )
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    width = max(map(len, facts))
+    return "\n".join(f"{name.ljust(width)}  {text}" for name, text in facts.items())
+
+
+def _task_facts(task: TaskRecord) -> dict[str, str]:
+    state = str(task.state)
+    if task.reason:
+        state += f" ({one_line(task.reason)})"
+    if task.revoke_requested:
+        state += " (is being revoked)"
+    attempts = f"{task.attempt} of at most {task.max_attempts}"
+    if task.crashes:
+        attempts += f", {task.crashes} of them crashed"
+    return {
+        "Task": one_line(task.name),
+        "Id": task.id,
+        "State": state,
+        "Queue": one_line(task.queue_name),
+        "Priority": str(task.priority),
+        "Attempts": attempts,
+        "Enqueued": moment(task.enqueued_at),
+        "Due": moment(task.run_after),
+        "First started": moment(task.started_at),
+        "Last started": moment(task.last_attempted_at),
+        "Finished": moment(task.finished_at),
+    }
+
+
+def _values(task: TaskRecord) -> list[tuple[str, str | None]]:
+    args, kwargs = masked_arguments(task.name, task.args, task.kwargs)
+    return [
+        ("Arguments", None if args == "[]" else args),
+        ("Arguments by name", None if kwargs == "{}" else kwargs),
+        ("Metadata", None if task.metadata == "{}" else task.metadata),
+        ("Return value", masked_value(task.name, task.return_value)),
+    ]
+
+
+def _value(title: str, text: str) -> str:
+    value = _decoded(text)
+    pretty = value if value is text else json.dumps(value, indent=2, ensure_ascii=False)
+    return f"{title}:\n{_indented(pretty)}"
+
+
+def _attempt(attempt: AttemptLine) -> str:
+    where = f" on {one_line(attempt.worker_name)}" if attempt.worker_name else ""
+    title = f"Attempt {attempt.number}: {attempt.verdict}{where}"
+    times = f"{moment(attempt.started_at)} to {moment(attempt.finished_at)}"
+    texts = [times, attempt.traceback or _error(attempt)]
+    if attempt.log:
+        texts += ["Log:", attempt.log]
+    return "\n".join([title, *[_indented(text) for text in texts if text]])
+
+
+def _error(attempt: AttemptLine) -> str:
+    return ": ".join(filter(None, [attempt.exception_class, attempt.message]))
+
+
+def _indented(text: str) -> str:
+    return "\n".join(
+        f"  {line}".rstrip() for line in lines_of(text).split("\n")
+    ).rstrip()

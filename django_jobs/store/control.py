@@ -1,0 +1,111 @@
+"""Control and upkeep: revoke, requeue, turns at chores, pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db.utils import IntegrityError
+
+from django_jobs.conf import conf
+from django_jobs.store.completing import CARRIED
+from django_jobs.store.dialect import as_id, own_transaction
+from django_jobs.store.reading import DEAD_LETTERS_AMONG, Reading
+
+#: Lock tasks that are to be revoked.
+LOCK_TASKS = "SELECT id, state FROM {by_id[task]} WHERE id IN"
+#: Ask the workers to stop their runs.
+REQUEST_REVOKE = "UPDATE {by_id[task]} SET revoke_requested = TRUE WHERE id IN"
+#: Copy waiting tasks to the results as revoked.
+REVOKE_WAITING = f"""
+INSERT INTO {{result}} ({CARRIED}, attempt, crashes, metadata, started_at,
+    last_attempted_at, finished_at, state, prune_at)
+SELECT {CARRIED}, attempt, crashes, metadata, started_at, last_attempted_at,
+    {{now}}, 'REVOKED', {{later[%s]}}
+FROM {{by_id[task]}} WHERE id IN
+"""
+#: Copy dead letters to the tasks: fresh budgets, the lease goes on.
+REQUEUE = """
+INSERT INTO {task} (id, name, queue_name, order_key, args, kwargs, summary, metadata,
+    headers, attempt, crashes, max_attempts, lease, time_limit, enqueued_at,
+    run_after, state, revoke_requested)
+SELECT id, name, queue_name, order_key, args, kwargs, summary, metadata, headers, 0, 0,
+    max_attempts, lease, time_limit, enqueued_at, {now}, 'READY', FALSE
+FROM {by_id[dead_letter]} WHERE id IN
+"""
+DELETE_ATTEMPTS = "DELETE FROM {attempts} WHERE task_id IN"
+#: Take a turn at a chore, if the last one is long enough ago.
+TAKE_TURN = """
+UPDATE {maintenance} SET last_run_at = {now}
+WHERE name = %s AND last_run_at <= {later[%s]}
+"""
+TURN_EXISTS = "SELECT 1 FROM {maintenance} WHERE name = %s"
+FIRST_TURN = "INSERT INTO {maintenance} (name, last_run_at) VALUES (%s, {now})"
+#: What is past its retention, the oldest first, from either table of the finished.
+DUE_FOR_PRUNING = """
+SELECT id FROM {%(table)s} WHERE prune_at <= {now} ORDER BY prune_at
+LIMIT %%s {lock_free}
+"""
+#: What finished so many seconds ago (negative).
+OLDER_THAN = """
+SELECT id FROM {%(table)s} WHERE finished_at <= {later[%%s]} LIMIT %%s {lock_free}
+"""
+
+
+class Control(Reading):
+    """Changes to tasks that no worker makes by running them."""
+
+    @own_transaction
+    def revoke(self, ids: Sequence[str]) -> dict[str, str]:
+        rows = self.rows_in(LOCK_TASKS, ids, end="ORDER BY id {lock}")
+        running = [as_id(row[0]) for row in rows if row[1] == "RUNNING"]
+        waiting = [as_id(row[0]) for row in rows if row[1] != "RUNNING"]
+        self.run_in(REQUEST_REVOKE, running)
+        self.run_in(REVOKE_WAITING, waiting, [conf().RESULT_RETENTION])
+        self.delete_in("task", waiting)
+        live = dict.fromkeys(running, "requested") | dict.fromkeys(waiting, "revoked")
+        others = self.finished([each for each in ids if each not in live])
+        return live | dict.fromkeys(others, "finished")
+
+    @own_transaction
+    def requeue(self, ids: Sequence[str]) -> list[str]:
+        rows = self.rows_in(DEAD_LETTERS_AMONG, ids, end="ORDER BY id {lock}")
+        found = [as_id(row[0]) for row in rows]
+        self.run_in(REQUEUE, found)
+        self.run_in(DELETE_ATTEMPTS, found)
+        self.delete_in("dead_letter", found)
+        return found
+
+    def claim_chore(self, name: str, every: float) -> bool:
+        if self._take_turn(name, every):
+            return True
+        if self.rows(TURN_EXISTS, [name]):
+            return False
+        try:
+            return self._take_first_turn(name)
+        except IntegrityError:  # somebody was faster
+            return False
+
+    @own_transaction
+    def _take_turn(self, name: str, every: float) -> bool:
+        return self.run(TAKE_TURN, [name, -every]) > 0
+
+    @own_transaction
+    def _take_first_turn(self, name: str) -> bool:
+        return self.run(FIRST_TURN, [name]) > 0
+
+    @own_transaction
+    def prune(self, limit: int = 1000, *, older_than: float | None = None) -> int:
+        count = self._prune("result", limit, older_than)
+        if count < limit:
+            rest = limit - count
+            count += self._prune("dead_letter", rest, older_than)
+        return count
+
+    def _prune(self, table: str, limit: int, older_than: float | None) -> int:
+        if older_than is None:
+            rows = self.rows(DUE_FOR_PRUNING % {"table": table}, [limit])
+        else:
+            rows = self.rows(OLDER_THAN % {"table": table}, [-older_than, limit])
+        ids = [as_id(row[0]) for row in rows]
+        self.run_in(DELETE_ATTEMPTS, ids)
+        return self.delete_in(table, ids)

@@ -1,0 +1,241 @@
+"""How statements reach a database: its words, its identifiers, its transactions.
+
+Statements are written once, as templates. ``{task}`` and the other tables stand for
+their quoted names, ``{now}`` for the database's time in UTC, ``{later[x]}`` for that
+time plus x seconds, ``{utc[x]}`` for a column read as UTC, ``{latest}`` for the
+function that picks the latest of two times, ``{by_id[task]}`` for a table whose rows
+are sought by a list of ids, ``{running_task}`` for tasks that are sought by worker.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
+
+from django.db import connections, transaction
+
+from django_jobs import models
+from django_jobs.store.base import Store
+
+#: Most identifiers in one list of a statement.
+IDS_PER_STATEMENT = 500
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Params = Sequence[Any] | Mapping[str, Any]
+D = TypeVar("D", bound="Dialect")
+
+
+def own_transaction(
+    method: Callable[Concatenate[D, P], T],
+) -> Callable[Concatenate[D, P], T]:
+    """Run a method in one transaction, again if the dialect says that this helps."""
+
+    @functools.wraps(method)
+    def wrapper(self: D, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.in_transaction(lambda: method(self, *args, **kwargs))
+
+    return wrapper
+
+
+class _Word:
+    """A function of a template: ``{word[argument]}``."""
+
+    def __init__(self, function: Callable[[str], str]) -> None:
+        self._function = function
+
+    def __getitem__(self, argument: str) -> str:
+        return self._function(argument)
+
+
+class Dialect(Store):
+    """A store that can send statements; what differs by vendor is named here."""
+
+    #: The database's clock: a time in UTC with microseconds.
+    NOW: ClassVar[str]
+    #: The later of two times.
+    LATEST: ClassVar[str] = "GREATEST"
+    #: Lock the rows read, waiting for those that others have locked ...
+    LOCK: ClassVar[str] = "FOR UPDATE"
+    #: ... or leaving them out.
+    LOCK_FREE: ClassVar[str] = "FOR UPDATE SKIP LOCKED"
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._texts: dict[str, str] = {}
+
+    @property
+    def connection(self) -> Any:
+        """The calling thread's connection to the writer, never to a replica."""
+        return connections[self.alias]
+
+    # -- what a vendor says differently --------------------------------------------
+
+    def later(self, seconds: str) -> str:
+        """Return SQL for the time so many seconds (an expression) from now."""
+        raise NotImplementedError
+
+    def utc(self, expression: str) -> str:
+        """Return SQL that reads a time as UTC, whatever the session's zone is."""
+        return expression
+
+    def leave(self, table: str) -> str:
+        """Return SQL that lets an INSERT leave a row alone whose id is there."""
+        return "ON CONFLICT (id) DO NOTHING"
+
+    def by_id(self, table: str) -> str:
+        """Return SQL for a table whose rows are sought by a list of ids."""
+        return table
+
+    def by_running(self, table: str) -> str:
+        """Return SQL for the tasks when the running ones of a worker are sought."""
+        return table
+
+    def to_id(self, value: str) -> str:
+        """Return a canonical id as the database compares it."""
+        return value if self.has_native_ids else value.replace("-", "")
+
+    def to_time(self, value: datetime | None) -> Any:
+        """Return an aware time as the database stores it."""
+        if value is None:
+            return None
+        naive = value.astimezone(UTC).replace(tzinfo=None)
+        return naive.isoformat(" ", "microseconds")
+
+    @functools.cached_property
+    def has_native_ids(self) -> bool:
+        return bool(self.connection.features.has_native_uuid_field)
+
+    def atomic(self) -> AbstractContextManager[None]:
+        """Return a transaction, or a savepoint of the caller's."""
+        return transaction.atomic(using=self.alias)
+
+    def in_transaction(self, work: Callable[[], T]) -> T:
+        """Do some work in one transaction."""
+        with self.atomic():
+            return work()
+
+    # -- statements ------------------------------------------------------------------
+
+    def sql(self, template: str) -> str:
+        """Return a template in the words of this database."""
+        text = self._texts.get(template)
+        if text is None:
+            text = self._texts[template] = template.format(**self._words).strip()
+        return text
+
+    @functools.cached_property
+    def _words(self) -> dict[str, Any]:
+        tables = {
+            "task": models.Task,
+            "result": models.Result,
+            "dead_letter": models.DeadLetter,
+            "attempts": models.Attempt,
+            "worker": models.Worker,
+            "maintenance": models.Maintenance,
+        }
+        quote = self.connection.ops.quote_name
+        return {
+            **{word: quote(model._meta.db_table) for word, model in tables.items()},
+            "release": quote("release"),  # a reserved word of MySQL
+            "now": self.NOW,
+            "now_utc": self.utc(self.NOW),
+            "latest": self.LATEST,
+            "lock": self.LOCK,
+            "lock_free": self.LOCK_FREE,
+            "later": _Word(self.later),
+            "utc": _Word(self.utc),
+            "leave": _Word(lambda word: self.leave(self._words[word])),
+            "by_id": _Word(lambda word: self.by_id(self._words[word])),
+            "running_task": self.by_running(quote(models.Task._meta.db_table)),
+        }
+
+    def run(self, template: str, params: Params = ()) -> int:
+        """Execute a statement; return how many rows it touched."""
+        return self._run(self.sql(template), params)
+
+    def run_many(self, template: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute a statement once per row of parameters."""
+        if rows:
+            with self.connection.cursor() as cursor:
+                cursor.executemany(self.sql(template), rows)
+
+    def rows(self, template: str, params: Params = ()) -> list[Any]:
+        """Execute a query; return its rows."""
+        return self._rows(self.sql(template), params)
+
+    def hot_rows(self, template: str, params: Sequence[Any] = ()) -> list[Any]:
+        """Execute a query that every cycle of a worker needs."""
+        return self.rows(template, params)
+
+    def run_in(
+        self, template: str, ids: Iterable[str], params: Sequence[Any] = ()
+    ) -> int:
+        """Execute a statement that ends in ``IN`` for a list of ids, in chunks."""
+        return sum(
+            self._run(f"{self.sql(template)} {marks}", [*params, *chunk])
+            for marks, chunk in self.chunks(ids)
+        )
+
+    def delete_in(self, table: str, ids: Iterable[str]) -> int:
+        """Delete rows by their ids; return how many there were."""
+        return self.run_in(f"DELETE FROM {{{table}}} WHERE id IN", ids)
+
+    def rows_in(
+        self,
+        template: str,
+        ids: Iterable[str],
+        params: Sequence[Any] = (),
+        end: str = "",
+    ) -> list[Any]:
+        """Execute a query that ends in ``IN``, a list of ids and ``end``."""
+        return [
+            row
+            for marks, chunk in self.chunks(ids)
+            for row in self._rows(
+                f"{self.sql(template)} {marks} {self.sql(end)}", [*params, *chunk]
+            )
+        ]
+
+    # Texts with a list in them come in too many lengths to be remembered.
+
+    def _run(self, text: str, params: Params) -> int:
+        with self.connection.cursor() as cursor:
+            cursor.execute(text, params)
+            return int(cursor.rowcount)
+
+    def _rows(self, text: str, params: Params) -> list[Any]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(text, params)
+            found: list[Any] = cursor.fetchall()
+            return found
+
+    def chunks(self, ids: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+        """Yield lists of ids as the database knows them, with their placeholders."""
+        # Sorted, so that whoever locks several rows locks them in one order.
+        ordered = sorted({self.to_id(each) for each in ids})
+        for start in range(0, len(ordered), IDS_PER_STATEMENT):
+            chunk = ordered[start : start + IDS_PER_STATEMENT]
+            yield f"({', '.join(['%s'] * len(chunk))})", chunk
+
+
+def as_id(value: Any) -> str:
+    """Return an id that was read as a canonical string of 36 characters."""
+    text = str(value)
+    if len(text) == 32:
+        parts = text[:8], text[8:12], text[12:16], text[16:20], text[20:]
+        return "-".join(parts)
+    return text
+
+
+def as_time(value: Any) -> datetime | None:
+    """Return a time that was read (in UTC) as an aware datetime."""
+    if value is None:
+        return None
+    time: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if time.tzinfo is None:
+        return time.replace(tzinfo=UTC)
+    return time.astimezone(UTC)

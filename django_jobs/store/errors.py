@@ -1,0 +1,80 @@
+"""What a database error means: try again later, or never this value again."""
+
+from __future__ import annotations
+
+from django.db.utils import (
+    DataError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+)
+
+#: Classes of SQLSTATE: connection, resources, operator intervention, rollback.
+TRANSIENT_CLASSES = ("08", "53", "57", "40")
+#: Lock not available, idle in transaction too long, read-only after a failover.
+TRANSIENT_STATES = ("55P03", "25P03", "25006")
+#: MySQL: connection gone, refused or full, lock timeout, deadlock, changed row,
+#: statement timeout, read-only, shutdown.
+TRANSIENT_CODES = frozenset(
+    {1020, 1040, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1290, 1836, 1927}
+    | {2002, 2003, 2006, 2013, 2055, 3024, 1969}
+)
+#: MySQL: the transaction was rolled back, or one statement of it; the same again
+#: may succeed at once.
+RETRY_CODES = frozenset({1020, 1205, 1213})
+#: MySQL: a packet, or a row of an index, is too large.
+REFUSAL_CODES = frozenset({1118, 1153})
+#: SQLite: busy, locked, full, input or output; the primary code is the last byte.
+TRANSIENT_SQLITE = frozenset({5, 6, 10, 13})
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return True for an error that may be over when the same is tried again."""
+    if not isinstance(error, Error):
+        return isinstance(error, OSError)
+    if isinstance(error, InterfaceError):
+        return True
+    if state := _sqlstate(error):
+        return state.startswith(TRANSIENT_CLASSES) or state in TRANSIENT_STATES
+    if (number := _sqlite_code(error)) is not None:
+        return number & 0xFF in TRANSIENT_SQLITE
+    if (code := mysql_code(error)) is not None:
+        return code in TRANSIENT_CODES
+    # A connection that breaks has no code in any driver.
+    return isinstance(error, OperationalError)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return True when the database, or its driver, refuses a value as such."""
+    if isinstance(error, (DataError, IntegrityError, ValueError, OverflowError)):
+        return True
+    if not isinstance(error, Error):
+        return False
+    # 54: a limit of the program, as the size of a row or of an index entry.
+    return _sqlstate(error).startswith("54") or mysql_code(error) in REFUSAL_CODES
+
+
+def mysql_code(error: BaseException) -> int | None:
+    """Return the error number of MySQL or MariaDB, if it has one."""
+    code = error.args[0] if error.args else None
+    return code if isinstance(code, int) and not isinstance(code, bool) else None
+
+
+def _sqlstate(error: BaseException) -> str:
+    cause = error.__cause__
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    return state or ""
+
+
+def _sqlite_code(error: BaseException) -> int | None:
+    code: int | None = getattr(error.__cause__, "sqlite_errorcode", None)
+    return code
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Return True when two transactions were in each other's way (deadlock, 40001)."""
+    if not isinstance(error, Error):
+        return False
+    state = _sqlstate(error)
+    return state in ("40001", "40P01") or mysql_code(error) in RETRY_CODES

@@ -1,0 +1,146 @@
+"""Overviews: lists of tasks, attempts and workers, and how much waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django_jobs.records import AttemptLine, Backlog, TaskLine, WorkerLine
+from django_jobs.states import RESULT_STATES, State
+from django_jobs.store.dialect import Dialect, as_id, as_time
+
+#: What a list shows of a task; the arguments stay where they are.
+LINE = (
+    "id, {state}, name, queue_name, order_key, attempt, max_attempts, "
+    "{{utc[enqueued_at]}}, {{utc[run_after]}}, "
+)
+TASKS = LINE.format(state="state") + "NULL, summary, '' FROM {task}"
+RESULTS = LINE.format(state="state") + "{utc[finished_at]}, summary, '' FROM {result}"
+DEAD_LETTERS = (
+    LINE.format(state="'FAILED'") + "{utc[finished_at]}, summary, reason "
+    "FROM {dead_letter}"
+)
+ATTEMPTS = """
+SELECT number, verdict, worker_id, worker_name, {utc[started_at]},
+    {utc[finished_at]}, exception_class, message, traceback, log
+FROM {attempts} WHERE task_id = %s ORDER BY number, id
+"""
+WORKERS = """
+SELECT id, name, host, pid, queues, state, running, {utc[started_at]},
+    {utc[seen_at]}, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END
+FROM {worker} ORDER BY name, id
+"""
+OLDEST_READY = """
+SELECT {utc[MIN(run_after)]}, {now_utc} FROM {task} WHERE state = 'READY'
+"""
+COUNT_DEAD_LETTERS = "SELECT COUNT(*) FROM {dead_letter}"
+#: How many rows of both tables of the finished meet a condition.
+COUNT_FINISHED = """
+SELECT (SELECT COUNT(*) FROM {result} WHERE %(past)s)
+    + (SELECT COUNT(*) FROM {dead_letter} WHERE %(past)s)
+"""
+PAST_RETENTION = COUNT_FINISHED % {"past": "prune_at <= {now}"}
+FINISHED_BEFORE = COUNT_FINISHED % {"past": "finished_at <= {later[%s]}"}
+#: The path of a class, or its last part.
+OF_ERROR = "(exception_class = %s OR exception_class LIKE %s ESCAPE '!')"
+
+
+class Listing(Dialect):
+    """Queries for people who look at the queue."""
+
+    def find(
+        self,
+        *,
+        state: str | None = None,
+        queue_name: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+    ) -> list[TaskLine]:
+        wanted = {"queue_name": queue_name, "name": name}
+        lines = []
+        for table in _tables(state):
+            # A dead letter has one state only, and no column for it.
+            filters = wanted if table is DEAD_LETTERS else {**wanted, "state": state}
+            lines += self._newest(table, filters, limit)
+        lines.sort(key=lambda line: line.id, reverse=True)
+        return lines[:limit]
+
+    def _newest(
+        self, table: str, filters: dict[str, str | None], limit: int
+    ) -> list[TaskLine]:
+        given = {column: each for column, each in filters.items() if each is not None}
+        where = " AND ".join(f"{column} = %s" for column in given) or "1 = 1"
+        query = f"SELECT {table} WHERE {where} ORDER BY id DESC LIMIT %s"
+        return [_as_line(row) for row in self.rows(query, [*given.values(), limit])]
+
+    def find_dead_letters(
+        self,
+        *,
+        queue_name: str | None = None,
+        name: str | None = None,
+        error: str | None = None,
+        after: str | None = None,
+        limit: int = 1000,
+    ) -> list[str]:
+        conditions: dict[str, list[Any]] = {
+            "queue_name = %s": [queue_name],
+            "name = %s": [name],
+            OF_ERROR: [error, error and _ends_with(error)],
+            "id > %s": [after and self.to_id(after)],
+        }
+        given = {key: each for key, each in conditions.items() if each[0] is not None}
+        where = " AND ".join(given) or "1 = 1"
+        query = f"SELECT id FROM {{dead_letter}} WHERE {where} ORDER BY id LIMIT %s"
+        params = [value for each in given.values() for value in each]
+        return [as_id(row[0]) for row in self.rows(query, [*params, limit])]
+
+    def count_prunable(self, *, older_than: float | None = None) -> int:
+        if older_than is None:
+            rows = self.rows(PAST_RETENTION)
+        else:
+            rows = self.rows(FINISHED_BEFORE, [-older_than] * 2)
+        return int(rows[0][0])
+
+    def attempts(self, task_id: str) -> list[AttemptLine]:
+        rows = self.rows(ATTEMPTS, [self.to_id(task_id)])
+        return [
+            AttemptLine._make([*row[:4], *map(as_time, row[4:6]), *row[6:]])._replace(
+                worker_id=None if row[2] is None else as_id(row[2])
+            )
+            for row in rows
+        ]
+
+    def workers(self) -> list[WorkerLine]:
+        return [
+            WorkerLine._make(
+                [as_id(row[0]), *row[1:7], *map(as_time, row[7:9]), bool(row[9])]
+            )
+            for row in self.rows(WORKERS)
+        ]
+
+    def backlog(self) -> Backlog:
+        due, now = map(as_time, self.rows(OLDEST_READY)[0])
+        age = None if due is None or now is None else (now - due).total_seconds()
+        count = self.rows(COUNT_DEAD_LETTERS)[0][0]
+        return Backlog(age if age is None else max(age, 0.0), int(count))
+
+
+def _ends_with(error: str) -> str:
+    """Return a pattern for the paths that end in this name."""
+    name = error.replace("!", "!!").replace("_", "!_").replace("%", "!%")
+    return f"%.{name}"
+
+
+def _tables(state: str | None) -> Sequence[str]:
+    if state is None:
+        return (TASKS, RESULTS, DEAD_LETTERS)
+    if state == State.FAILED:
+        return (DEAD_LETTERS,)
+    return (RESULTS,) if state in RESULT_STATES else (TASKS,)
+
+
+def _as_line(row: Sequence[Any]) -> TaskLine:
+    times = map(as_time, row[7:10])
+    return TaskLine._make(
+        [as_id(row[0]), *row[1:4], -row[4], *row[5:7], *times, *row[10:]]
+    )

@@ -1,0 +1,244 @@
+"""The store on MySQL and MariaDB: READ COMMITTED, SKIP LOCKED, then by primary key."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, ClassVar, TypeVar
+
+from django.db import transaction
+from django.db.utils import OperationalError
+
+from django_jobs.records import ClaimedTask, Demand, Outcome
+from django_jobs.store.completing import CARRIED
+from django_jobs.store.dialect import as_id, own_transaction
+from django_jobs.store.errors import RETRY_CODES, mysql_code
+from django_jobs.store.inserting import MOST_ROWS, in_chunks
+from django_jobs.store.portable import CLAIMED, PortableStore, as_claimed
+from django_jobs.store.verdicts import is_success, success_times
+
+T = TypeVar("T")
+
+#: The first READY tasks of a queue, locked. The index is named: InnoDB locks what it
+#: reads on the way, and rows locked through another index are not skipped.
+FIRST_READY = f"""
+SELECT {CLAIMED}, run_after FROM {{task}} FORCE INDEX (django_jobs_task_ready)
+WHERE state = 'READY' AND queue_name = %s
+ORDER BY order_key, run_after, id LIMIT %s {{lock_free}}
+"""
+#: The names of queues that have READY tasks, one by one.
+FIRST_QUEUE = "SELECT MIN(queue_name) FROM {task} WHERE state = 'READY'"
+NEXT_QUEUE = f"{FIRST_QUEUE} AND queue_name > %s"
+#: From which queues the first READY tasks come. It locks nothing.
+PEEK = """
+SELECT queue_name, order_key, run_after, id
+FROM {task} FORCE INDEX (django_jobs_task_ready)
+WHERE state = 'READY' AND queue_name = %s
+ORDER BY order_key, run_after, id LIMIT %s
+"""
+FIRST_OF_ALL = """
+SELECT queue_name, COUNT(*) FROM (
+    SELECT queue_name FROM (<arms>) a ORDER BY order_key, run_after, id LIMIT %s) f
+GROUP BY queue_name
+"""
+#: Claim tasks that are locked.
+CLAIM = """
+UPDATE {by_id[task]} SET state = 'RUNNING', worker_id = %s, attempt = attempt + 1,
+    lease = lease + 1, last_attempted_at = {now} WHERE id IN
+"""
+#: Lock the tasks whose leases still hold, and read what goes to the results.
+SUCCESSES = f"""
+SELECT {CARRIED}, attempt, crashes, metadata, started_at, last_attempted_at, {{now}}
+FROM {{by_id[task]}} WHERE state = 'RUNNING' AND worker_id = %s AND id IN
+"""
+#: Store results.
+INSERT_RESULTS = f"""
+INSERT INTO {{result}} ({CARRIED}, attempt, crashes, metadata, started_at,
+    last_attempted_at, finished_at, return_value, log, prune_at, state) VALUES
+"""
+ROW = f"({', '.join(['%s'] * 23)}, 'SUCCESSFUL')"
+#: Places in a row of ``SUCCESSES``.
+LEASE, ATTEMPT = 9, 14
+#: Due tasks, locked.
+DUE = """
+SELECT id FROM {task} FORCE INDEX (django_jobs_task_scheduled)
+WHERE state = 'SCHEDULED' AND run_after <= {now}
+ORDER BY run_after LIMIT %s {lock_free}
+"""
+PROMOTE = "UPDATE {by_id[task]} SET state = 'READY' WHERE state = 'SCHEDULED' AND id IN"
+
+#: The isolation level of every transaction; another one takes locks on gaps.
+COMMITTED = "read committed"
+#: How often a transaction is repeated that the server rolled back, and the longest
+#: pause before it, in seconds.
+REPEATS = 10
+PAUSE = 0.02
+
+
+class MySQLStore(PortableStore):
+    """InnoDB tables on one server, or on one writing node."""
+
+    #: Of mysqlclient and PyMySQL alike, in seconds.
+    DEADLINES: ClassVar[dict[str, int]] = {
+        "connect_timeout": 5,
+        "read_timeout": 30,
+        "write_timeout": 30,
+    }
+
+    NOW = "UTC_TIMESTAMP(6)"
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._last_queues: list[str] = []
+
+    def later(self, seconds: str) -> str:
+        return f"UTC_TIMESTAMP(6) + INTERVAL ROUND(1000000 * {seconds}) MICROSECOND"
+
+    def leave(self, table: str) -> str:
+        # Not INSERT IGNORE, which turns every other error into a warning.
+        return f"ON DUPLICATE KEY UPDATE {table}.id = {table}.id"
+
+    def by_id(self, table: str) -> str:
+        # Left to itself it reads a small table as a whole, and locks what it reads.
+        return f"{table} FORCE INDEX (PRIMARY)"
+
+    def by_running(self, table: str) -> str:
+        return f"{table} FORCE INDEX (django_jobs_task_running)"
+
+    def delete_in(self, table: str, ids: Iterable[str]) -> int:
+        # A DELETE takes no hint; with a limit below the number of rows it is sure to
+        # use the index.
+        start = self.sql(f"DELETE FROM {{{table}}} WHERE id IN")
+        return sum(
+            self._run(f"{start} {marks} LIMIT {len(chunk)}", chunk)
+            for marks, chunk in self.chunks(ids)
+        )
+
+    @property
+    def can_return(self) -> bool:  # type: ignore[override]
+        return bool(self.connection.features.can_return_columns_from_insert)
+
+    # -- transactions --------------------------------------------------------------
+
+    def in_transaction(self, work: Callable[[], T]) -> T:
+        """Do some work in one transaction, again after a deadlock or a long wait.
+
+        Never inside the caller's transaction: what else was in it is lost then.
+        """
+        for _ in range(0 if self.connection.in_atomic_block else REPEATS):
+            try:
+                with self._read_committed():
+                    return work()
+            except OperationalError as error:
+                if mysql_code(error) not in RETRY_CODES:
+                    raise
+            self.pause()
+        with self._read_committed():
+            return work()
+
+    def pause(self) -> None:
+        """Wait a moment, not the same one as others do."""
+        time.sleep(random.uniform(0, PAUSE))  # noqa: S311 - jitter
+
+    @contextmanager
+    def _read_committed(self) -> Iterator[None]:
+        connection = self.connection
+        connection.ensure_connection()
+        if not connection.in_atomic_block and connection.isolation_level != COMMITTED:
+            # For the next transaction only.
+            self.run("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        with transaction.atomic(using=self.alias):
+            yield
+
+    # -- working -------------------------------------------------------------------
+
+    def _complete(self, worker_id: str, outcomes: Sequence[Outcome]) -> list[str]:
+        """Move the successful ones in bulk: a statement for each takes its time."""
+        others = [outcome for outcome in outcomes if not is_success(outcome)]
+        stale = super()._complete(worker_id, others) if others else []
+        successes = list(filter(is_success, outcomes))
+        held = self._successes(worker_id, [outcome.id for outcome in successes])
+        moved, done = [], []
+        for outcome, times in zip(successes, success_times(successes), strict=True):
+            row = held.pop((outcome.id, outcome.lease), None)
+            if row is None:
+                stale.append(outcome.id)
+            else:
+                moved.append(_result_row(row, outcome, times))
+                done.append(outcome.id)
+        for chunk in in_chunks(moved, MOST_ROWS):
+            rows = ", ".join([ROW] * len(chunk))
+            text = f"{self.sql(INSERT_RESULTS)} {rows} {self.sql('{leave[result]}')}"
+            self._run(text, [value for row in chunk for value in row])
+        self.delete_in("task", done)
+        return stale
+
+    def _successes(self, worker_id: str, ids: Sequence[str]) -> dict[Any, Any]:
+        params = [self.to_id(worker_id)]
+        rows = self.rows_in(SUCCESSES, ids, params, "ORDER BY id {lock}")
+        return {(as_id(row[0]), row[LEASE]): row for row in rows}
+
+    def _claim(self, worker_id: str, demand: Demand) -> list[ClaimedTask]:
+        queues, rows = self.queues_of(demand), list[Any]()
+        if demand.is_strict or len(queues) == 1:
+            for queue in queues:
+                if rest := demand.limit - len(rows):
+                    rows += self.rows(FIRST_READY, [queue, rest])
+        elif queues:
+            for queue, count in self._shares(queues, demand.limit):
+                rows += self.rows(FIRST_READY, [queue, count])
+            rows.sort(key=lambda row: (row[7], row[-1], row[0]))
+        ids = [as_id(row[0]) for row in rows]
+        self.run_in(CLAIM, ids, [self.to_id(worker_id)])
+        return [_after_claim(as_claimed(row)) for row in rows]
+
+    def ready_queues(self) -> list[str]:
+        # The recursive query of the others reads every READY task here: a minimum is
+        # found at once only next to a constant. So it asks for the first name, and
+        # for the next one after each that was there last time, until none is new.
+        names = self._last_queues
+        while True:
+            arms = " UNION ALL ".join([FIRST_QUEUE, *[NEXT_QUEUE] * len(names)])
+            found = {row[0] for row in self.rows(arms, names)} - {None}
+            if found.issubset(names):
+                self._last_queues = sorted(found)
+                return self._last_queues
+            names = sorted(found.union(names))
+
+    def _shares(self, queues: Sequence[str], limit: int) -> list[tuple[str, int]]:
+        """Return how many of the first tasks are in which queue."""
+        arms = " UNION ALL ".join([f"({PEEK})"] * len(queues))
+        params = [value for queue in queues for value in (queue, limit)]
+        template = FIRST_OF_ALL.replace("<arms>", arms)
+        return [(row[0], row[1]) for row in self.rows(template, [*params, limit])]
+
+    @own_transaction
+    def promote(self, limit: int = 5000) -> int:
+        due = [as_id(row[0]) for row in self.rows(DUE, [limit])]
+        return self.run_in(PROMOTE, due)
+
+
+def _result_row(
+    row: Sequence[Any], outcome: Outcome, times: tuple[float, float, float | None]
+) -> list[Any]:
+    """Return the values of a result; times are reckoned from the database's clock."""
+    metadata, first, claimed, now = row[ATTEMPT + 2 :]
+    started, finished, prune_in = times
+    began = max(claimed, now + timedelta(seconds=started))
+    return [
+        *row[: ATTEMPT + 2],
+        metadata if outcome.metadata is None else outcome.metadata,
+        first or began,
+        began,
+        max(claimed, now + timedelta(seconds=finished)),
+        outcome.return_value,
+        outcome.log,
+        None if prune_in is None else now + timedelta(seconds=prune_in),
+    ]
+
+
+def _after_claim(task: ClaimedTask) -> ClaimedTask:
+    return task._replace(lease=task.lease + 1, attempt=task.attempt + 1)

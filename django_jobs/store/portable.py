@@ -1,0 +1,111 @@
+"""The store on any database: the parts together, and the cycle of a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django_jobs.records import ClaimedTask, Cycle, Demand, Outcome
+from django_jobs.store.control import Control
+from django_jobs.store.dialect import as_id, own_transaction
+from django_jobs.store.errors import is_refusal
+from django_jobs.store.inserting import Inserting
+from django_jobs.store.listing import Listing
+from django_jobs.store.workers import Workers
+
+#: What a worker gets of a task, as the row is after the claim.
+CLAIMED = (
+    "id, lease, attempt, crashes, max_attempts, name, queue_name, order_key, args, "
+    "kwargs, metadata, headers, time_limit, "
+    "CASE WHEN expires <= {now} THEN 1 ELSE 0 END"
+)
+#: Names of the queues that have READY tasks: one look into the index for each,
+#: however many tasks there are.
+READY_QUEUES = """
+WITH RECURSIVE queues (name) AS (
+    SELECT MIN(queue_name) FROM {task} WHERE state = 'READY'
+    UNION ALL
+    SELECT (SELECT MIN(t.queue_name) FROM {task} t
+            WHERE t.state = 'READY' AND t.queue_name > q.name)
+    FROM queues q WHERE q.name IS NOT NULL)
+SELECT name FROM queues WHERE name IS NOT NULL
+"""
+#: Write what a running task says of itself.
+SAVE_METADATA = """
+UPDATE {task} SET metadata = COALESCE(%s, metadata), progress = COALESCE(%s, progress)
+WHERE id = %s AND lease = %s AND worker_id = %s AND state = 'RUNNING'
+"""
+
+
+class PortableStore(Inserting, Workers, Control, Listing):
+    """All of the contract but what every vendor does best in its own way."""
+
+    def cycle(
+        self, worker_id: str, outcomes: Sequence[Outcome], demand: Demand | None
+    ) -> Cycle:
+        written, older = _newest([each for each in outcomes if not each.recorded])
+        try:
+            claimed, stale = self._cycle(worker_id, written, demand)
+        except Exception as error:
+            if not written or not is_refusal(error):
+                raise
+            stale = self._complete_each(worker_id, written)
+            claimed = self._cycle(worker_id, [], demand).claimed
+        return Cycle(claimed, older + stale)
+
+    @own_transaction
+    def _cycle(
+        self, worker_id: str, outcomes: Sequence[Outcome], demand: Demand | None
+    ) -> Cycle:
+        stale = self._complete(worker_id, outcomes) if outcomes else []
+        claimed = self._claim(worker_id, demand) if demand and demand.limit > 0 else []
+        return Cycle(claimed, stale)
+
+    def _claim(self, worker_id: str, demand: Demand) -> list[ClaimedTask]:
+        """Claim tasks in the open transaction; return them in claim order."""
+        raise NotImplementedError
+
+    def queues_of(self, demand: Demand) -> list[str]:
+        """Return the names of the queues to claim from, in their order."""
+        if demand.queues:
+            return list(dict.fromkeys(demand.queues))
+        return [name for name in self.ready_queues() if name not in demand.exclude]
+
+    def ready_queues(self) -> list[str]:
+        """Return the names of the queues that have READY tasks, sorted."""
+        return [row[0] for row in self.hot_rows(READY_QUEUES)]
+
+    @own_transaction
+    def save_metadata(
+        self,
+        worker_id: str,
+        task_id: str,
+        lease: int,
+        *,
+        metadata: str | None = None,
+        progress: str | None = None,
+    ) -> bool:
+        worker, task = self.to_id(worker_id), self.to_id(task_id)
+        return self.run(SAVE_METADATA, [metadata, progress, task, lease, worker]) > 0
+
+
+def _newest(outcomes: list[Outcome]) -> tuple[list[Outcome], list[str]]:
+    """Return the newest outcome of each task, and the ids of those that are older.
+
+    A lease never comes back, so that of several only the last one can hold.
+    """
+    newest = {outcome.id: outcome for outcome in outcomes}
+    if len(newest) == len(outcomes):
+        return outcomes, []
+    for outcome in outcomes:
+        if outcome.lease > newest[outcome.id].lease:
+            newest[outcome.id] = outcome
+    older = [each.id for each in outcomes if each is not newest[each.id]]
+    return list(newest.values()), older
+
+
+def as_claimed(row: Sequence[Any]) -> ClaimedTask:
+    """Return a claimed task from a row of ``CLAIMED``."""
+    return ClaimedTask._make(
+        (as_id(row[0]), *row[1:7], -row[7], *row[8:13], bool(row[13]))
+    )

@@ -1,0 +1,93 @@
+"""Reading: one task, the clock, what is due, how much there is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, cast
+
+from django_jobs.records import ErrorRecord, TaskRecord
+from django_jobs.states import State
+from django_jobs.store.dialect import Dialect, as_id, as_time
+
+#: What all three tables tell of a task.
+SHARED = (
+    "id, {state}, name, queue_name, order_key, args, kwargs, metadata, max_attempts, "
+    "attempt, crashes, {{utc[enqueued_at]}}, {{utc[run_after]}}, {{utc[started_at]}}, "
+    "{{utc[last_attempted_at]}}, worker_id"
+)
+#: A task, from whichever table it is in. One statement, so that a task that moves
+#: meanwhile is seen once.
+FETCH = f"""
+SELECT {SHARED.format(state="state")}, NULL, NULL, revoke_requested, ''
+FROM {{task}} WHERE id = %s
+UNION ALL
+SELECT {SHARED.format(state="state")}, {{utc[finished_at]}}, return_value, FALSE, ''
+FROM {{result}} WHERE id = %s
+UNION ALL
+SELECT {SHARED.format(state="'FAILED'")}, {{utc[finished_at]}}, NULL, FALSE, reason
+FROM {{dead_letter}} WHERE id = %s
+"""
+#: The runs that did not succeed and count, in their order.
+ATTEMPTS = """
+SELECT worker_id, exception_class, message, traceback, fingerprint FROM {attempts}
+WHERE task_id = %s AND verdict IN ('failed', 'retry', 'crashed') ORDER BY number, id
+"""
+#: The next time due, and the time now.
+NEXT_DUE = """
+SELECT {utc[MIN(run_after)]}, {now_utc} FROM {task} WHERE state = 'SCHEDULED'
+"""
+#: Which of some tasks are finished.
+RESULTS_AMONG = "SELECT id FROM {by_id[result]} WHERE id IN"
+DEAD_LETTERS_AMONG = "SELECT id FROM {by_id[dead_letter]} WHERE id IN"
+DEPTHS = "SELECT queue_name, state, COUNT(*) FROM {task} GROUP BY queue_name, state"
+
+
+class Reading(Dialect):
+    """Queries that change nothing."""
+
+    def fetch(self, task_id: str) -> TaskRecord | None:
+        key = self.to_id(task_id)
+        rows = self.rows(FETCH, [key] * 3)
+        if not rows:
+            return None
+        attempts = [] if _is_clean(rows[0]) else self.rows(ATTEMPTS, [key])
+        return _as_record(rows[0], attempts)
+
+    def finished(self, ids: Sequence[str]) -> list[str]:
+        """Return which of some tasks are results or dead letters."""
+        tables = (RESULTS_AMONG, DEAD_LETTERS_AMONG)
+        return [as_id(row[0]) for table in tables for row in self.rows_in(table, ids)]
+
+    def now(self) -> datetime:
+        return cast(datetime, as_time(self.rows("SELECT {now_utc}")[0][0]))
+
+    def next_due(self) -> float | None:
+        due, now = map(as_time, self.rows(NEXT_DUE)[0])
+        if due is None or now is None:
+            return None
+        return max(0.0, (due - now).total_seconds())
+
+    def depths(self) -> dict[tuple[str, str], int]:
+        return {(queue, state): count for queue, state, count in self.rows(DEPTHS)}
+
+
+def _is_clean(row: Sequence[Any]) -> bool:
+    """Did no run fail so far? There was none, or the first one runs or succeeded."""
+    is_first = row[9] == 1 and row[1] in (State.RUNNING, State.SUCCESSFUL)
+    return is_first or row[9] == 0
+
+
+def _as_record(row: Sequence[Any], attempts: Sequence[Sequence[Any]]) -> TaskRecord:
+    attempt = row[9]
+    workers = [as_id(each[0]) for each in attempts if each[0] is not None]
+    if row[15] is not None and len(attempts) < attempt:
+        workers.append(as_id(row[15]))  # of the run that has no record of its own
+    times = [as_time(each) for each in [*row[11:15], row[16]]]
+    errors = [ErrorRecord._make(each[1:]) for each in attempts]
+    return TaskRecord._make(
+        [
+            *(as_id(row[0]), *row[1:4], -row[4], *row[5:9], attempt, row[10], *times),
+            *(row[17], bool(row[18]), row[19], workers, errors),
+        ]
+    )

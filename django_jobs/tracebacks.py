@@ -1,0 +1,95 @@
+"""An exception as text: class, message, traceback and fingerprint.
+
+Whatever the exception does when it is asked (a ``__str__`` that raises, causes in a
+circle, text that no database takes), a record comes back.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from functools import cache
+from hashlib import blake2b
+from types import TracebackType
+
+from django_jobs.records import ErrorRecord
+from django_jobs.texts import clean, shorten
+
+#: Length of the column.
+_CLASS_LENGTH = 200
+_MESSAGE_MAX_BYTES = 8 * 1024
+
+
+def record_error(error: BaseException, max_bytes: int = 64 * 1024) -> ErrorRecord:
+    """Describe an exception; the traceback begins where the package calls the task."""
+    start = _outside_package(error.__traceback__)
+    name = class_path(type(error))
+    return ErrorRecord(
+        exception_class=name,
+        message=clean(_message(error), min(max_bytes, _MESSAGE_MAX_BYTES)),
+        traceback=clean(_traceback(error, start), max_bytes),
+        fingerprint=fingerprint(name, _own_place(start)),
+    )
+
+
+def class_path(cls: type) -> str:
+    """Return the dotted path of a class, as long as the column for it at most."""
+    path = f"{cls.__module__}.{cls.__qualname__}"
+    return shorten(clean(path, 4 * _CLASS_LENGTH), _CLASS_LENGTH)
+
+
+def fingerprint(*parts: str) -> str:
+    """Return 16 hex digits that are equal for equal parts."""
+    text = "\n".join(parts).encode("utf-8", "backslashreplace")
+    return blake2b(text, digest_size=8).hexdigest()
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as problem:
+        return f"(its message cannot be had: {type(problem).__name__})"
+
+
+def _traceback(error: BaseException, start: TracebackType | None) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, start))
+    except Exception as problem:
+        return f"(its traceback cannot be had: {type(problem).__name__})"
+
+
+def _outside_package(start: TracebackType | None) -> TracebackType | None:
+    """Skip the frames of this package that led to the task."""
+    rest = start
+    while rest is not None and _module(rest).startswith("django_jobs."):
+        rest = rest.tb_next
+    return rest or start
+
+
+def _own_place(start: TracebackType | None) -> str:
+    """Name the innermost function of the project's own code.
+
+    Without line numbers, so that an edit further up does not make a new fingerprint.
+    """
+    last = own = start
+    while last is not None:
+        if _is_own(last.tb_frame.f_code.co_filename):
+            own = last
+        last = last.tb_next
+    if own is None:
+        return ""
+    return f"{_module(own)}.{own.tb_frame.f_code.co_qualname}"
+
+
+def _module(step: TracebackType) -> str:
+    return str(step.tb_frame.f_globals.get("__name__", ""))
+
+
+def _is_own(filename: str) -> bool:
+    return not filename.startswith(_library_folders())
+
+
+@cache
+def _library_folders() -> tuple[str, ...]:
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return ("<frozen ", *(sysconfig.get_path(name) for name in names))

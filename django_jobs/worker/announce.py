@@ -1,0 +1,117 @@
+"""Says that a run begins and what it came to: signals and the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from django_jobs.context import TaskContext
+from django_jobs.definitions import TaskDefinition
+from django_jobs.records import Outcome, TaskRecord
+from django_jobs.results import TaskResult
+from django_jobs.signals import task_finished, task_started
+from django_jobs.states import State, Verdict
+
+logger = logging.getLogger("django_jobs.task")
+
+Definition = TaskDefinition[Any, Any]
+
+_STATES = {
+    Verdict.SUCCESSFUL: State.SUCCESSFUL,
+    Verdict.FAILED: State.FAILED,
+    Verdict.INTERRUPTED: State.READY,
+}
+_LEVELS = {
+    Verdict.SUCCESSFUL: logging.INFO,
+    Verdict.SNOOZED: logging.INFO,
+    Verdict.FAILED: logging.ERROR,
+}
+
+
+def started(definition: Definition, context: TaskContext) -> None:
+    """Tell that a run begins."""
+    with _harmless():
+        if definition.listener is not None:
+            definition.listener.started(context)
+        if task_started.has_listeners(definition):
+            task_started.send_robust(definition, task_result=context.task_result)
+
+
+async def astarted(definition: Definition, context: TaskContext) -> None:
+    """Tell that a run begins, from the event loop."""
+    if definition.listener or task_started.has_listeners(definition):
+        await sync_to_async(started)(definition, context)
+
+
+def finished(definition: Definition, context: TaskContext, outcome: Outcome) -> None:
+    """Tell what a run came to; inside the handler of its exception, if it raised."""
+    _log(context, outcome)
+    with _harmless():
+        if definition.listener is not None:
+            definition.listener.finished(context, outcome)
+        if task_finished.has_listeners(definition):
+            result = _result(context.task_result, outcome)
+            task_finished.send_robust(definition, task_result=result)
+
+
+async def afinished(
+    definition: Definition, context: TaskContext, outcome: Outcome
+) -> None:
+    """Tell what a run came to, from the event loop.
+
+    ``sync_to_async`` hands ``sys.exc_info()`` on to receivers, ``asend_robust`` not.
+    """
+    if definition.listener or task_finished.has_listeners(definition):
+        await sync_to_async(finished)(definition, context, outcome)
+    else:
+        _log(context, outcome)
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    """Keep a database that does not answer now from failing the task."""
+    try:
+        yield
+    except Exception:
+        logger.exception("event=not_announced")
+
+
+def _log(context: TaskContext, outcome: Outcome) -> None:
+    level = _LEVELS.get(outcome.verdict, logging.WARNING)
+    if not logger.isEnabledFor(level):
+        return
+    task = context.claimed
+    words = "event=task_finished task=%s id=%s attempt=%s verdict=%s duration_ms=%.1f"
+    details = [task.name, task.id, task.attempt, outcome.verdict]
+    details.append((outcome.finished - outcome.started) * 1000)
+    if outcome.error is not None:
+        words += " error=%s message=%r"
+        details += [outcome.error.exception_class, outcome.error.message[:200]]
+    logger.log(level, words, *details)
+
+
+def _result(running: TaskResult[Any], outcome: Outcome) -> TaskResult[Any]:
+    """Return the result as it will be when the outcome is written."""
+    record = running.record
+    errors = list(record.errors)
+    if outcome.error is not None:
+        errors.append(outcome.error)
+    state = _STATES.get(outcome.verdict, State.SCHEDULED)
+    return running.with_record(_ended(record, state, outcome)._replace(errors=errors))
+
+
+def _ended(record: TaskRecord, state: State, outcome: Outcome) -> TaskRecord:
+    ran = timedelta(seconds=outcome.finished - outcome.started)
+    begun = record.last_attempted_at
+    return record._replace(
+        state=state,
+        finished_at=begun + ran if state.is_finished and begun else None,
+        return_value=outcome.return_value,
+        metadata=outcome.metadata or record.metadata,
+        reason=str(outcome.reason or ""),
+    )

@@ -1,0 +1,133 @@
+"""The parent's database threads: they complete and claim while the parent goes on.
+
+A job is tried until it succeeds: no fault of the database loses an outcome or ends
+the worker. Everything comes back to the parent's loop as a value.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any
+
+from django.db import connections
+
+from django_jobs.store import Store
+
+logger = logging.getLogger("django_jobs")
+
+#: Wait after the first failure and at most, in seconds.
+FIRST_WAIT = 0.05
+LONGEST_WAIT = 10.0
+
+
+@dataclass(slots=True)
+class Job:
+    """Something to do on the database, and what to do with its answer."""
+
+    name: str
+    work: Callable[[Store], Any]
+    finish: Callable[[Any], None]
+    #: A vital job is repeated until it succeeds, another only tried.
+    is_vital: bool = True
+    #: Called instead of ``finish`` when a job that is not vital failed.
+    failed: Callable[[], None] | None = None
+    started: float = field(default_factory=time.monotonic)
+    failures: int = 0
+    error: BaseException | None = None
+    answer: Any = None
+
+
+class Completer:
+    """Threads with a connection each; ``done`` is called in them as a job ends."""
+
+    def __init__(self, store: Store, done: Callable[[Job], None]) -> None:
+        self.store = store
+        #: Writers of a database whose waiting is unfair take turns.
+        self.turn = threading.Lock() if store.has_single_writer else nullcontext()
+        self.in_flight = 0
+        self.is_failing = False
+        self._done = done
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._hurry = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"database-{number}", daemon=True)
+            for number in range(store.cycles_in_flight)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def is_free(self) -> bool:
+        return self.in_flight < len(self._threads)
+
+    def submit(self, job: Job) -> None:
+        """Hand a job over; called by the parent's loop only."""
+        self.in_flight += 1
+        self._jobs.put(job)
+
+    def finish(self, job: Job) -> None:
+        """Take the answer of a job that came back; called by the parent's loop."""
+        self.in_flight -= 1
+        if job.error is None:
+            job.finish(job.answer)
+        elif job.failed is not None:
+            job.failed()
+
+    def close(self, timeout: float) -> None:
+        """End the threads; a job that fails now is given up."""
+        self._hurry.set()
+        for _ in self._threads:
+            self._jobs.put(None)
+        until = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    # -- in the threads --------------------------------------------------------------
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            self._attempt_until_done(job)
+            self._done(job)
+        connections[self.store.alias].close()
+
+    def _attempt_until_done(self, job: Job) -> None:
+        while True:
+            try:
+                with self.turn:
+                    job.answer = job.work(self.store)
+            except Exception as error:
+                self._after_failure(job, error)
+                if job.error is not None:
+                    return
+            else:
+                self._after_success(job)
+                return
+
+    def _after_failure(self, job: Job, error: Exception) -> None:
+        job.failures += 1
+        # Whatever state the connection is in, a new one is in a better one.
+        connections[self.store.alias].close()
+        if not self.is_failing:
+            self.is_failing = True
+            logger.exception("event=database_failing job=%s", job.name)
+        if not job.is_vital or self._hurry.is_set():
+            job.error = error
+            return
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(job.failures - 1, 20))
+        self._hurry.wait(wait * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+
+    def _after_success(self, job: Job) -> None:
+        if self.is_failing:
+            self.is_failing = False
+            logger.warning(
+                "event=database_back job=%s failures=%s", job.name, job.failures
+            )

@@ -1,0 +1,275 @@
+"""What the children say, and what becomes of them and of their tasks."""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django_jobs.definitions import is_async_name
+from django_jobs.records import ErrorRecord, Outcome
+from django_jobs.states import Reason, Verdict
+from django_jobs.worker import deaths, processes
+from django_jobs.worker.dispatcher import Dispatcher
+from django_jobs.worker.lanes import Assigned
+from django_jobs.worker.pool import Child, Phase, Pool
+from django_jobs.worker.wire import BrokenChannel
+
+logger = logging.getLogger("django_jobs")
+
+_NUMBER, _TEXT = (int, float), (str, type(None))
+#: What the fields of an outcome are in JSON.
+_TYPES = (
+    *(str, int, str, _NUMBER, _NUMBER, _TEXT, _NUMBER, _TEXT),
+    *((list, type(None)), _TEXT, _TEXT, (*_NUMBER, type(None)), bool),
+)
+
+
+class Crew:
+    """Listens to the children of a pool; outcomes go to ``report``."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        dispatcher: Dispatcher,
+        selector: selectors.BaseSelector,
+        report: Callable[[Outcome], None],
+    ) -> None:
+        self.pool = pool
+        self.dispatcher = dispatcher
+        self.finished = 0
+        #: Interrupted tasks may tidy up for so long, in seconds.
+        self.grace = 5.0
+        #: What the newest child that could not start said.
+        self.broken = ""
+        self._selector = selector
+        self._report = report
+
+    # -- for the loop ----------------------------------------------------------------
+
+    def start_missing(self, worker_id: str) -> None:
+        for child in self.pool.start_missing(worker_id):
+            self._selector.register(
+                child.channel, selectors.EVENT_READ, lambda one=child: self._hear(one)
+            )
+            self._selector.register(
+                child.process.sentinel,
+                selectors.EVENT_READ,
+                lambda one=child: self._bury(one),
+            )
+
+    def check(self, now: float) -> None:
+        """Enforce limits of time; ask back what waits too long."""
+        self.dispatcher.recall(now)
+        for child in list(self.pool):
+            child.channel.flush()
+            self._enforce_limits(child, now)
+
+    def held_ids(self) -> set[str]:
+        """Return the ids of all tasks that children have."""
+        return {
+            task_id
+            for child in self.pool
+            for lane in child.lanes.values()
+            for task_id in (*lane.running, *lane.waiting)
+        }
+
+    @property
+    def is_busy(self) -> bool:
+        return any(child.load for child in self.pool)
+
+    @property
+    def running(self) -> int:
+        return sum(
+            len(lane.running) for child in self.pool for lane in child.lanes.values()
+        )
+
+    def recall_all(self) -> None:
+        for child in self.pool:
+            child.recall()
+
+    def interrupt(self, task_ids: set[str] | None, grace: float) -> None:
+        """Ask running tasks (None: all) to leave; they are killed after the grace."""
+        kill_at = time.monotonic() + grace
+        for child in self.pool:
+            for lane in child.lanes.values():
+                for task_id, assigned in lane.running.items():
+                    is_meant = task_ids is None or task_id in task_ids
+                    if is_meant and assigned.kill_at is None:
+                        assigned.kill_at = kill_at
+                        child.channel.post(["interrupt", task_id])
+
+    def abandon(self, reason: str) -> None:
+        """Kill all children and forget their tasks: we have no right to them."""
+        for child in self.pool:
+            child.kill(reason)
+            for lane in child.lanes.values():
+                lane.take_all()
+
+    # -- messages --------------------------------------------------------------------
+
+    def _hear(self, child: Child) -> None:
+        if child not in self.pool.children:
+            return  # buried by an event of the same batch
+        try:
+            messages = child.channel.receive(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except EOFError:
+            # It closed its end: dead, or a task closed descriptors that are not its.
+            self._selector.unregister(child.channel)
+            child.give_up()
+            return
+        except BrokenChannel as error:
+            self._distrust(child, error)
+            return
+        self._obey(child, messages)
+        # It has read something since, so there may be room for what did not fit.
+        child.channel.flush()
+
+    @staticmethod
+    def _distrust(child: Child, error: Exception) -> None:
+        logger.error("event=child_broken pid=%s error=%r", child.pid, error)
+        child.give_up()
+
+    def _obey(self, child: Child, messages: list[list[Any]]) -> None:
+        now = time.monotonic()
+        try:
+            for verb, *details in messages:
+                self._obey_one(child, now, verb, *details)
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            # Not what our own code sends: a task wrote into the channel.
+            self._distrust(child, error)
+        child.leave_if_idle()
+
+    def _obey_one(self, child: Child, now: float, verb: str, *details: Any) -> None:
+        if verb == "done":
+            self._done(child, details[0], now)
+        elif verb == "returned":
+            self._returned(child, details[0], now)
+        elif verb == "ready" and child.phase is Phase.STARTING:
+            child.phase = Phase.READY
+        elif verb == "broken":
+            self.broken = str(details[0])
+            logger.error("event=child_cannot_start\n%s", self.broken)
+
+    def _done(self, child: Child, row: list[Any], now: float) -> None:
+        outcome = _read_outcome(row)
+        assigned = child.find(outcome.id)
+        if assigned is None or assigned.task.lease != outcome.lease:
+            logger.error("event=outcome_of_nothing task=%s", outcome.id)
+            return
+        self._remove(child, outcome.id, now)
+        child.finished += 1
+        self.finished += 1
+        task = assigned.task
+        seconds = outcome.finished - outcome.started
+        self.dispatcher.learn(task.name, is_async_name(task.name), seconds)
+        if not outcome.recorded:
+            self._report(outcome)
+        self._recycle_if_used_up(child)
+
+    @staticmethod
+    def _remove(child: Child, task_id: str, now: float) -> Assigned | None:
+        for lane in child.lanes.values():
+            if (assigned := lane.remove(task_id, now)) is not None:
+                return assigned
+        return None
+
+    def _returned(self, child: Child, ids: list[str], now: float) -> None:
+        if not all(isinstance(task_id, str) for task_id in ids):
+            raise TypeError("the id of a task is a text")
+        child.is_recalling = False
+        returned = [self._remove(child, task_id, now) for task_id in ids]
+        self.dispatcher.take_back([one.task for one in returned if one], now)
+
+    # -- limits ----------------------------------------------------------------------
+
+    def _enforce_limits(self, child: Child, now: float) -> None:
+        for lane in child.lanes.values():
+            for task_id, assigned in lane.running.items():
+                deadline = assigned.deadline
+                if deadline is not None and now >= deadline:
+                    is_limit = assigned.kill_at is None
+                    reason = deaths.TIME_LIMIT if is_limit else deaths.INTERRUPTED
+                    logger.warning(
+                        "event=child_killed pid=%s task=%s reason=%s",
+                        child.pid,
+                        task_id,
+                        reason,
+                    )
+                    child.kill(reason, task_id)
+                    return
+
+    def _recycle_if_used_up(self, child: Child) -> None:
+        options = self.pool.options
+        if not child.is_ready:
+            return
+        if options.recycle_after is not None and (
+            child.finished >= options.recycle_after
+        ):
+            child.retire()
+        elif options.max_memory is not None and (
+            (processes.memory_of(child.pid) or 0) > options.max_memory
+        ):
+            logger.info("event=child_recycled pid=%s reason=memory", child.pid)
+            child.retire()
+
+    # -- deaths ----------------------------------------------------------------------
+
+    def _bury(self, child: Child) -> None:
+        """Settle what a dead child leaves behind."""
+        for messages in child.last_messages():
+            self._obey(child, messages)
+        self.forget(child)
+        self.pool.remove(child)
+        code = child.process.exitcode
+        if child.phase is not Phase.RETIRING:
+            logger.warning(
+                "event=child_gone pid=%s code=%s killed_for=%s",
+                child.pid,
+                code,
+                child.killed_for and child.killed_for[0],
+            )
+        self._settle(child, processes.describe_exit(code))
+        # What the task started may live on in its group.
+        processes.kill_group(child.pid)
+        child.bury()
+
+    def _settle(self, child: Child, how: str) -> None:
+        now = time.monotonic()
+        for lane in child.lanes.values():
+            running, waiting = lane.take_all()
+            self.dispatcher.take_back([one.task for one in waiting], now)
+            for assigned in running:
+                self._report(deaths.outcome_of_death(assigned, how, child.killed_for))
+
+    def forget(self, child: Child) -> None:
+        """Stop listening to a child."""
+        for source in (child.channel, child.process.sentinel):
+            try:
+                self._selector.unregister(source)
+            except (KeyError, ValueError):
+                continue  # its channel was closed before it died
+
+
+def _read_outcome(row: list[Any]) -> Outcome:
+    """Return an outcome as it was before it went through the channel."""
+    outcome = Outcome._make(row)
+    _check(outcome, _TYPES)
+    if outcome.error is not None:
+        _check(ErrorRecord._make(outcome.error), (str,) * len(ErrorRecord._fields))
+    return outcome._replace(
+        verdict=Verdict(outcome.verdict),
+        reason=None if outcome.reason is None else Reason(outcome.reason),
+        error=None if outcome.error is None else ErrorRecord._make(outcome.error),
+    )
+
+
+def _check(values: Iterable[Any], types: Iterable[Any]) -> None:
+    # The database would refuse the wrong ones again and again.
+    if not all(map(isinstance, values, types)):
+        raise TypeError(f"not what a child sends: {values!r:.200}")

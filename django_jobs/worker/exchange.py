@@ -1,0 +1,329 @@
+"""The exchange with the database: outcomes go out, tasks come in.
+
+One round trip does both. Small exchanges are dear, so a little is collected first,
+unless a slot waits for it; two may be under way at a time (law 10 of the design).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from django_jobs.conf import conf
+from django_jobs.definitions import find_definition
+from django_jobs.records import ClaimedTask, Cycle, Outcome
+from django_jobs.states import Verdict
+from django_jobs.store import Store
+from django_jobs.worker.completer import Completer, Job
+from django_jobs.worker.dispatcher import MOST_CLAIMED, Dispatcher
+from django_jobs.worker.options import WorkerOptions
+from django_jobs.worker.turns import Turns
+
+logger = logging.getLogger("django_jobs")
+
+#: Collect outcomes and room for so long, in seconds, or up to so many.
+LINGER = 0.005
+ENOUGH = 100
+#: Look again so soon after a wake-up: a producer sends one per few milliseconds only.
+SECOND_LOOK = 0.006
+#: Look for newly scheduled tasks at most so often, in seconds.
+DUE_LOOK = 0.05
+#: Seconds after which a task that we do not know may be claimed again.
+UNKNOWN_WAIT = 5.0
+
+
+class Exchange:
+    """Outcomes to write, the wish to claim, and what is under way."""
+
+    def __init__(
+        self,
+        completer: Completer,
+        dispatcher: Dispatcher,
+        options: WorkerOptions,
+        held: Callable[[], set[str]],
+        allowance: Callable[[], int],
+    ) -> None:
+        self.completer = completer
+        self.dispatcher = dispatcher
+        self.worker_id = ""
+        #: False before the worker is registered and while it stops.
+        self.is_claiming = False
+        self.has_notifications = False
+        self._turns = Turns(options)
+        #: Names that were said to be unknown, once each.
+        self._unknown: set[str] = set()
+        self._held = held
+        self._allowance = allowance
+        self._outcomes: list[Outcome] = []
+        self._oldest_outcome = 0.0
+        self._asked_for = 0
+        self._claims = 0
+        self._last_start = 0.0
+        self._must_reconcile = False
+        self._is_reconciling = False
+        # When to look for tasks next, and the newest reason to believe in some.
+        self._is_hungry = True
+        self._next_look = 0.0
+        self._woken = 0.0
+        self._pause = 0.0
+        # When the next scheduled task is due, and when to ask for that again.
+        self._next_due: float | None = None
+        self._next_due_look = 0.0
+        self._last_due_look = float("-inf")
+        self._is_promoting = False
+
+    # -- what happens ----------------------------------------------------------------
+
+    def add(self, outcome: Outcome) -> None:
+        """Take an outcome to be written."""
+        if not self._outcomes:
+            self._oldest_outcome = time.monotonic()
+        self._outcomes.append(outcome)
+
+    def wake(self) -> None:
+        """Look for tasks: there may be some."""
+        now = time.monotonic()
+        self._is_hungry = True
+        self._woken = now
+        self._pause = 0.0
+        self._next_look = now + SECOND_LOOK
+        due_look = max(now, self._last_due_look + DUE_LOOK)
+        self._next_due_look = min(self._next_due_look, due_look)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing to write, nothing under way, and nothing was found last."""
+        return not (self._outcomes or self.completer.in_flight or self._is_hungry)
+
+    @property
+    def is_settled(self) -> bool:
+        """Every outcome is written."""
+        return not (self._outcomes or self.completer.in_flight)
+
+    # -- when to exchange ------------------------------------------------------------
+
+    def turn(self, now: float) -> None:
+        """Start what is worthwhile now."""
+        if self._must_reconcile:
+            self._reconcile()
+        if self._must_reconcile or self._is_reconciling:
+            return
+        if self.is_claiming:
+            if now >= self._next_look:
+                self._is_hungry = True
+            self._promote_if_due(now)
+        while self.completer.is_free and self._is_worthwhile(now):
+            self._start(now)
+
+    def next_turn(self, now: float) -> float:
+        """Return when to call ``turn`` again, if nothing happens before."""
+        if self._outcomes or (self._is_hungry and self._wanted(now) > 0):
+            return now + LINGER
+        if not self.is_claiming:
+            return now + 1
+        times = [self._next_due_look]
+        if not self._is_hungry:
+            times.append(self._next_look)
+        if self._next_due is not None and not self._is_promoting:
+            times.append(self._next_due)
+        return max(now + LINGER, min(times))
+
+    def _is_worthwhile(self, now: float) -> bool:
+        wanted = self._wanted(now)
+        if not self._outcomes and not wanted:
+            return False
+        if len(self._outcomes) >= ENOUGH or wanted >= ENOUGH:
+            return True
+        if self._outcomes and now - self._oldest_outcome >= LINGER:
+            return True
+        if self._claims or len(self.dispatcher):
+            return False
+        if wanted and now - self._last_start >= LINGER:
+            return True
+        # A child has nothing to do, or no outcome will come: no reason to collect.
+        loads = [child.load for child in self.dispatcher.pool if child.is_ready]
+        return not all(loads) or not any(loads)
+
+    def _wanted(self, now: float) -> int:
+        if not (self.is_claiming and self._is_hungry):
+            return 0
+        wanted = min(MOST_CLAIMED, self.dispatcher.demand(now), self._allowance())
+        return max(0, wanted - self._asked_for)
+
+    # -- one exchange ----------------------------------------------------------------
+
+    def _start(self, now: float) -> None:
+        outcomes, self._outcomes = self._outcomes, []
+        wanted = self._wanted(now)
+        worker_id = self.worker_id
+        demand = self._turns.demand(wanted) if wanted else None
+        wanted = demand.limit if demand else 0
+        self._last_start = now
+        self._asked_for += wanted
+        self._claims += demand is not None
+        due = min((now + one.delay for one in outcomes if one.delay), default=None)
+        job = Job(
+            "exchange",
+            work=lambda store: store.cycle(worker_id, outcomes, demand),
+            finish=lambda cycle: self._finish(job, cycle, wanted, worker_id, due),
+        )
+        self.completer.submit(job)
+
+    def _finish(
+        self, job: Job, cycle: Cycle, wanted: int, worker_id: str, due: float | None
+    ) -> None:
+        self._expect(due)
+        self._asked_for -= wanted
+        self._claims -= wanted > 0
+        if cycle.stale:
+            logger.warning("event=stale_outcomes tasks=%s", ",".join(cycle.stale))
+        if job.failures:
+            # The answer to a commit may have been lost, and tasks claimed by it.
+            self._must_reconcile = True
+        now = time.monotonic()
+        if worker_id != self.worker_id or not self.is_claiming:
+            self._release(worker_id, cycle.claimed)
+            return
+        if wanted:
+            self._note_appetite(job, len(cycle.claimed), now)
+        runnable = [task for task in cycle.claimed if self._can_run(task)]
+        self.dispatcher.take(runnable, now)
+
+    def _can_run(self, task: ClaimedTask) -> bool:
+        if task.is_expired:
+            keep = conf().RESULT_RETENTION
+            self.add(Outcome(task.id, task.lease, Verdict.EXPIRED, retention=keep))
+            return False
+        if find_definition(task.name) is None:
+            # During a deploy, another worker may know it.
+            self._say_unknown(task.name)
+            wait = UNKNOWN_WAIT * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+            self.add(Outcome(task.id, task.lease, Verdict.UNKNOWN, delay=wait))
+            return False
+        return True
+
+    def _note_appetite(self, job: Job, found: int, now: float) -> None:
+        if found:
+            self._pause = 0.0
+            self._next_look = now
+            return
+        if self._woken < job.started:
+            self._is_hungry = False
+            second_look = self._woken + SECOND_LOOK
+            is_ahead = now < second_look
+            self._next_look = second_look if is_ahead else now + self._next_pause()
+
+    def _next_pause(self) -> float:
+        longer = self._pause * 1.5 if self._pause else conf().POLL_FASTEST
+        self._pause = min(longer, self._longest_pause())
+        return self._pause
+
+    def _longest_pause(self) -> float:
+        settings = conf()
+        return settings.POLL if self.has_notifications else settings.POLL_SLOWEST
+
+    def _say_unknown(self, name: str) -> None:
+        if name not in self._unknown:
+            self._unknown.add(name)
+            logger.warning(
+                "event=unknown_task task=%s hint=%s",
+                name,
+                "tasks are found in the tasks module of an installed app; "
+                "import other modules there",
+            )
+
+    def _release(self, worker_id: str, tasks: list[ClaimedTask]) -> None:
+        """Give tasks back that came too late for us."""
+        if tasks:
+            back = [Outcome(task.id, task.lease, Verdict.RELEASED) for task in tasks]
+            self.write_as(worker_id, back)
+
+    def write_as(self, worker_id: str, outcomes: list[Outcome]) -> None:
+        """Write outcomes of another identity of ours."""
+        self.completer.submit(
+            Job(
+                "write",
+                work=lambda store: store.cycle(worker_id, outcomes, None),
+                finish=lambda cycle: None,
+            )
+        )
+
+    def take_outcomes(self) -> list[Outcome]:
+        """Take out what is not written yet."""
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    # -- due tasks -------------------------------------------------------------------
+
+    def _expect(self, at: float | None) -> None:
+        times = [each for each in (at, self._next_due) if each is not None]
+        self._next_due = min(times, default=None)
+
+    def _promote_if_due(self, now: float) -> None:
+        is_due = self._next_due is not None and now >= self._next_due
+        if self._is_promoting or not (is_due or now >= self._next_due_look):
+            return
+        if not self.completer.is_free:
+            return
+        self._is_promoting = True
+        if is_due:
+            self._next_due = None
+        self._last_due_look = now
+        self._next_due_look = now + max(DUE_LOOK, self._pause)
+        self.completer.submit(Job("promote", work=_promote, finish=self._promoted))
+
+    def _promoted(self, answer: tuple[int, float | None]) -> None:
+        self._is_promoting = False
+        count, next_due = answer
+        now = time.monotonic()
+        # Not in place of what was written meanwhile: the answer may not know of it.
+        self._expect(None if next_due is None else now + max(0.0, next_due))
+        if self._woken <= self._last_due_look:
+            self._next_due_look = now + self._longest_pause()
+        if count:
+            self._is_hungry = True
+            self._woken = now
+
+    # -- after a failure -------------------------------------------------------------
+
+    def _reconcile(self) -> None:
+        """Give back what the database says is ours and we know nothing of.
+
+        Alone, with nothing else under way: what comes in must not look unknown.
+        """
+        if self.completer.in_flight:
+            return
+        self._must_reconcile, self._is_reconciling = False, True
+        worker_id, held = self.worker_id, self._held()
+        held |= {outcome.id for outcome in self._outcomes}
+        job = Job(
+            "reconcile",
+            work=lambda store: _release_unknown(store, worker_id, held),
+            finish=lambda count: self._reconciled(),
+        )
+        self.completer.submit(job)
+
+    def _reconciled(self) -> None:
+        self._is_reconciling = False
+
+
+def _promote(store: Store) -> tuple[int, float | None]:
+    """Make ready what is due; return how many and the seconds to the next."""
+    next_due = store.next_due()
+    if next_due is None or next_due > 0:
+        return 0, next_due
+    return store.promote(), store.next_due()
+
+
+def _release_unknown(store: Store, worker_id: str, held: set[str]) -> int:
+    lost = [
+        Outcome(task_id, lease, Verdict.RELEASED)
+        for task_id, lease in store.held(worker_id)
+        if task_id not in held
+    ]
+    if lost:
+        logger.warning("event=claims_reconciled tasks=%s", len(lost))
+        store.cycle(worker_id, lost, None)
+    return len(lost)

@@ -1,0 +1,320 @@
+"""One attempt, from the claimed task to its outcome, as a short list of named steps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.transaction import TransactionManagementError
+
+from django_jobs import retries
+from django_jobs.conf import conf
+from django_jobs.context import TaskContext
+from django_jobs.definitions import TaskDefinition, get_definition
+from django_jobs.exceptions import StaleLease, UnknownTask
+from django_jobs.middleware import attempt_handler
+from django_jobs.records import ClaimedTask, ErrorRecord, Outcome
+from django_jobs.serializers import dumps
+from django_jobs.states import Reason, Verdict
+from django_jobs.store import get_store
+from django_jobs.texts import clean
+from django_jobs.tracebacks import class_path, record_error
+from django_jobs.worker import announce
+from django_jobs.worker.atomic import run_atomically
+from django_jobs.worker.capture import LogTail, new_tail
+from django_jobs.worker.timeouts import Interruptions
+
+logger = logging.getLogger("django_jobs")
+
+#: Awaits a coroutine so that it can be interrupted: (task id, soft limit, coroutine).
+Watched = Callable[[str, float | None, Coroutine[Any, Any, Any]], Awaitable[Any]]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What is known of the attempt under way."""
+
+    task: ClaimedTask
+    definition: TaskDefinition[Any, Any]
+    context: TaskContext
+    tail: LogTail
+    started: float
+    soft_time_limit: float | None
+    database: str
+    #: Completes an atomic task in the transaction of its body.
+    complete: Callable[[Outcome], None]
+    #: The outcome, once an atomic task has completed itself.
+    recorded: Outcome | None = None
+    #: Its transaction has committed.
+    is_committed: bool = False
+
+    def note_commit(self) -> None:
+        self.is_committed = True
+
+
+#: For the innermost layer of the onion, which is handed the task's context only.
+_attempt: ContextVar[Attempt] = ContextVar("django_jobs_attempt")
+
+
+class Executor:
+    """Runs claimed tasks; whatever they do, an outcome comes back."""
+
+    def __init__(
+        self, worker_id: str, database: str, interruptions: Interruptions
+    ) -> None:
+        self.worker_id = worker_id
+        self.database = database
+        self.interruptions = interruptions
+        self._contexts: dict[str, TaskContext] = {}
+
+    def ask_to_stop(self, task_id: str) -> None:
+        """Make ``should_stop`` of a running task's context true."""
+        if (context := self._contexts.get(task_id)) is not None:
+            context.stop()
+
+    def run(self, task: ClaimedTask) -> Outcome:
+        """Run a sync task in this thread."""
+        started = time.monotonic()
+        try:
+            attempt = self._prepare(task, started)
+        except Exception as error:
+            return _not_run(task, error, started)
+        open_before = _open_transactions()
+        try:
+            with attempt.context.active():
+                return self._run(attempt, open_before)
+        except BaseException as error:
+            self.interruptions.leave(task.id)
+            _end_transactions(_open_transactions() - open_before)
+            return self._failed(attempt, error)
+        finally:
+            # Once more, for an exception that came out of the watch's own exit.
+            self.interruptions.leave(task.id)
+            self._contexts.pop(task.id, None)
+
+    async def run_async(self, task: ClaimedTask, watched: Watched) -> Outcome:
+        """Run an ``async def`` task on the running loop."""
+        started = time.monotonic()
+        try:
+            attempt = self._prepare(task, started)
+        except Exception as error:
+            return _not_run(task, error, started)
+        try:
+            with attempt.context.active():
+                return await self._run_async(attempt, watched)
+        except BaseException as error:
+            outcome = _failure_somehow(attempt, error)
+            await announce.afinished(attempt.definition, attempt.context, outcome)
+            return outcome
+        finally:
+            self._contexts.pop(task.id, None)
+
+    # -- the steps -------------------------------------------------------------------
+
+    def _prepare(self, task: ClaimedTask, started: float) -> Attempt:
+        definition = get_definition(task.name)
+        limit = task.time_limit or definition.time_limit
+        deadline = None if limit is None else started + limit
+        context = TaskContext(task, self.worker_id, deadline, self.database)
+        # Read here, so that a row that cannot be read is told from a task that fails.
+        context.args, context.kwargs, context.headers  # noqa: B018
+        self._contexts[task.id] = context
+        soft_limit = definition.soft_time_limit
+        attempt = Attempt(
+            task=task,
+            definition=definition,
+            context=context,
+            tail=new_tail(),
+            started=started,
+            soft_time_limit=soft_limit,
+            database=self.database,
+            complete=self._complete,
+        )
+        _attempt.set(attempt)
+        return attempt
+
+    def _run(self, attempt: Attempt, open_before: set[str]) -> Outcome:
+        announce.started(attempt.definition, attempt.context)
+        function = _call_atomically if attempt.definition.atomic else _call
+        handler = attempt_handler(function, is_async=False)
+        with self.interruptions.watch(attempt.task.id, attempt.soft_time_limit):
+            value = handler(attempt.context)
+        if left_open := _open_transactions() - open_before:
+            raise TransactionManagementError(
+                f"the task left a transaction open on {', '.join(sorted(left_open))}; "
+                "it was rolled back"
+            )
+        outcome = attempt.recorded or _success(attempt, value)
+        announce.finished(attempt.definition, attempt.context, outcome)
+        return outcome
+
+    def _complete(self, outcome: Outcome) -> None:
+        # From here on no limit may interrupt: what is committed is done.
+        self.interruptions.leave(outcome.id)
+        if not get_store(self.database).complete_here(self.worker_id, outcome):
+            raise StaleLease(f"task {outcome.id} is no longer ours")
+
+    @staticmethod
+    def _failed(attempt: Attempt, error: BaseException) -> Outcome:
+        if attempt.is_committed and attempt.recorded is not None:
+            # By a callback of on_commit: what is committed is done.
+            logger.error(
+                "event=callback_failed task=%s", attempt.task.id, exc_info=True
+            )
+            return attempt.recorded
+        # Called while the error is being handled: receivers may ask for it.
+        outcome = _failure_somehow(attempt, error)
+        announce.finished(attempt.definition, attempt.context, outcome)
+        return outcome
+
+    async def _run_async(self, attempt: Attempt, watched: Watched) -> Outcome:
+        await announce.astarted(attempt.definition, attempt.context)
+        call = attempt_handler(_acall, is_async=True)(attempt.context)
+        value = await watched(attempt.task.id, attempt.soft_time_limit, call)
+        outcome = _success(attempt, value)
+        await announce.afinished(attempt.definition, attempt.context, outcome)
+        return outcome
+
+
+def _open_transactions() -> set[str]:
+    """Return the aliases on which this thread is inside a transaction."""
+    initialized: list[Any] = list(connections.all(initialized_only=True))
+    return {each.alias for each in initialized if each.in_atomic_block}
+
+
+def _end_transactions(aliases: set[str]) -> None:
+    """Roll back what a task left open: the next one must not write into it."""
+    for alias in aliases:
+        logger.error("event=transaction_left_open alias=%s", alias)
+        with suppress(Exception):
+            connections[alias].connection.close()
+        # A new wrapper: the old one believes in the transaction for ever.
+        del connections[alias]
+
+
+def _call(context: TaskContext) -> Any:
+    return get_definition(context.claimed.name).run(context)
+
+
+async def _acall(context: TaskContext) -> Any:
+    return await get_definition(context.claimed.name).run(context)
+
+
+def _call_atomically(context: TaskContext) -> Any:
+    """Run the task and complete it in one transaction on the queue's database."""
+    attempt = _attempt.get()
+    value = None
+
+    def work() -> None:
+        nonlocal value
+        # The first callback of the transaction, so that no other can hide it.
+        transaction.on_commit(attempt.note_commit, using=attempt.database)
+        value = attempt.definition.run(context)
+        outcome = _success(attempt, value)
+        attempt.complete(outcome)
+        attempt.recorded = outcome._replace(recorded=True)
+
+    run_atomically(attempt.database, work, lambda: attempt.is_committed)
+    return value
+
+
+# -- outcomes ----------------------------------------------------------------------
+
+
+def _success(attempt: Attempt, value: Any) -> Outcome:
+    text = _encode(attempt.definition, value)
+    return Outcome(
+        attempt.task.id,
+        attempt.task.lease,
+        Verdict.SUCCESSFUL,
+        attempt.started,
+        time.monotonic(),
+        text,
+        log=_log_of(attempt),
+        metadata=attempt.context.changed_metadata(),
+        retention=attempt.definition.result_retention,
+    )
+
+
+def _encode(definition: TaskDefinition[Any, Any], value: Any) -> str | None:
+    """Return the value as JSON; a value that is none is the task's failure."""
+    if not definition.store_result:
+        return None
+    text = dumps(value, path="return value", max_depth=conf().PAYLOAD_MAX_DEPTH)
+    if len(text) > (most := conf().RESULT_MAX_BYTES):
+        raise ValueError(f"the return value has {len(text)} bytes of JSON, over {most}")
+    return text
+
+
+def _failure_somehow(attempt: Attempt, error: BaseException) -> Outcome:
+    """Decide about a run that raised, whatever its error does when it is looked at."""
+    try:
+        return _failure(attempt, error)
+    except BaseException as problem:
+        logger.exception("event=error_unreadable task=%s", attempt.task.id)
+        words = (
+            f"{type(error).__name__} (looking at it raised {type(problem).__name__})"
+        )
+        return Outcome(
+            attempt.task.id,
+            attempt.task.lease,
+            Verdict.FAILED,
+            attempt.started,
+            time.monotonic(),
+            reason=Reason.CORRUPT,
+            error=ErrorRecord(class_path(type(error)), words, "", ""),
+        )
+
+
+def _failure(attempt: Attempt, error: BaseException) -> Outcome:
+    """Decide about a run that raised."""
+    task = attempt.task
+    verdict, delay, reason = retries.decide(
+        error,
+        attempt.definition.policy,
+        attempt=task.attempt,
+        crashes=task.crashes,
+        max_attempts=task.max_attempts,
+    )
+    metadata = None
+    with suppress(Exception):  # it may be what the task failed with
+        metadata = attempt.context.changed_metadata()
+    return Outcome(
+        task.id,
+        task.lease,
+        verdict,
+        attempt.started,
+        time.monotonic(),
+        delay=delay,
+        reason=reason,
+        error=record_error(error, conf().ERROR_MAX_BYTES),
+        log=_log_of(attempt),
+        metadata=metadata,
+    )
+
+
+def _not_run(task: ClaimedTask, error: BaseException, started: float) -> Outcome:
+    """Decide about a task that could not even be called."""
+    now = time.monotonic()
+    if isinstance(error, UnknownTask):
+        return Outcome(task.id, task.lease, Verdict.UNKNOWN, delay=5.0)
+    return Outcome(
+        task.id,
+        task.lease,
+        Verdict.FAILED,
+        started,
+        now,
+        reason=Reason.CORRUPT,
+        error=record_error(error, conf().ERROR_MAX_BYTES),
+    )
+
+
+def _log_of(attempt: Attempt) -> str | None:
+    text = attempt.tail.text()
+    return None if text is None else clean(text, conf().LOG_MAX_BYTES)

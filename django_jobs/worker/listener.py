@@ -1,0 +1,181 @@
+"""What tells an idle worker that there is work. A hint only: the poll finds all.
+
+PostgreSQL: LISTEN, with a ping to itself that shows whether notifications arrive at
+all (a pooler may swallow them). SQLite: a counter that changes with every commit.
+Elsewhere nothing: the loop polls faster.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from django.db import connections
+
+from django_jobs.conf import conf
+from django_jobs.store import Store
+from django_jobs.store.base import CHANNEL
+
+logger = logging.getLogger("django_jobs")
+
+#: Seconds between two pings, and how long an echo may take.
+PING = 30.0
+ECHO = 5.0
+#: Seconds between two looks at a change counter.
+COUNTER_LOOK = 0.01
+#: Seconds before a broken connection is replaced.
+RECONNECT = 1.0
+LONGEST_WAIT = 10.0
+
+
+class Listener:
+    """A thread that calls ``wake`` when something was committed."""
+
+    def __init__(
+        self, store: Store, alias: str, name: str, wake: Callable[[], None]
+    ) -> None:
+        self.store = store
+        self.alias = alias
+        #: Do notifications arrive? If not, the loop must poll as if there were none.
+        self.is_heard = False
+        self._has_complained = False
+        self._name = name
+        self._wake = wake
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start listening, where there is something to listen to."""
+        listen = self._listen if self.store.can_notify else self._count
+        if conf().NOTIFY if self.store.can_notify else self._can_count():
+            self._thread = threading.Thread(
+                target=self._run, args=(listen,), name="listener", daemon=True
+            )
+            self._thread.start()
+
+    def _can_count(self) -> bool:
+        return self.store.changes() is not None
+
+    def close(self, timeout: float) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    # -- in the thread ---------------------------------------------------------------
+
+    def _run(self, listen: Callable[[], None]) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            started = time.monotonic()
+            try:
+                listen()
+            except Exception as error:
+                failures = 0 if time.monotonic() - started > PING else failures
+                logger.warning(
+                    "event=listener_failed failures=%s error=%s",
+                    failures + 1,
+                    error,
+                    exc_info=not failures,
+                )
+                failures += 1
+            self.is_heard = False
+            self._stop.wait(min(RECONNECT * 2 ** min(failures, 10) / 2, LONGEST_WAIT))
+
+    def _count(self) -> None:
+        try:
+            seen = self.store.changes()
+            self.is_heard = True
+            self._wake()  # for what was committed before the first look
+            while not self._stop.wait(COUNTER_LOOK):
+                if (now := self.store.changes()) != seen:
+                    seen = now
+                    self._wake()
+        finally:
+            connections[self.store.alias].close()
+
+    def _listen(self) -> None:
+        connection = connections[self.alias].copy()
+        try:
+            with connection.cursor() as cursor:
+                notifications = _Notifications(connection.connection)
+                cursor.execute(f"LISTEN {CHANNEL}")
+            self._wake()  # for what was committed before we listened
+            self._hear(connection, notifications)
+        finally:
+            connection.close()
+
+    def _hear(self, connection: Any, notifications: _Notifications) -> None:
+        next_ping = pinged = time.monotonic()
+        is_waiting = False
+        while not self._stop.is_set():
+            now = time.monotonic()
+            if now >= next_ping:
+                self._ping(connection)
+                pinged, next_ping, is_waiting = now, now + PING, True
+            elif is_waiting and now > pinged + ECHO:
+                is_waiting = False
+                self._say_swallowed()
+            for payload in notifications.wait(0.5):
+                if payload == f"ping {self._name}":
+                    is_waiting = False
+                    self._say_heard()
+                elif not payload.startswith("ping "):
+                    self._wake()
+
+    def _ping(self, connection: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT pg_notify('{CHANNEL}', %s)", [f"ping {self._name}"])
+
+    def _say_heard(self) -> None:
+        if not self.is_heard:
+            logger.info("event=notifications_heard alias=%s", self.alias)
+        self.is_heard = True
+        self._has_complained = False
+
+    def _say_swallowed(self) -> None:
+        if self.is_heard:
+            logger.warning("event=notifications_lost alias=%s", self.alias)
+        elif not self._has_complained:
+            logger.warning(
+                "event=notifications_swallowed alias=%s hint=%s",
+                self.alias,
+                "a pooler in transaction mode? polling; see LISTEN_DATABASE",
+            )
+        self.is_heard = False
+        self._has_complained = True
+
+
+class _Notifications:
+    """What arrives on a connection, with psycopg 3 and psycopg2."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._payloads: deque[str] = deque()
+        if hasattr(raw, "add_notify_handler"):
+            # psycopg 3 hands over here what arrives during a statement, as an echo
+            # of a ping may; without a handler it would be out of our sight.
+            raw.add_notify_handler(lambda notify: self._payloads.append(notify.payload))
+
+    def wait(self, seconds: float) -> list[str]:
+        """Return the payloads that have arrived; wait for the first one if need be."""
+        if not self._payloads:
+            select.select([self._raw], [], [], seconds)
+            self._read()
+        payloads = list(self._payloads)
+        self._payloads.clear()
+        return payloads
+
+    def _read(self) -> None:
+        if hasattr(self._raw, "pgconn"):
+            self._raw.pgconn.consume_input()
+            while (notify := self._raw.pgconn.notifies()) is not None:
+                self._payloads.append(notify.extra.decode())
+            return
+        self._raw.poll()
+        while self._raw.notifies:
+            self._payloads.append(self._raw.notifies.pop(0).payload)

@@ -1,0 +1,76 @@
+"""What a worker is told at its start; the defaults fit the machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from dataclasses import dataclass, field
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use (affinity, not the machine's)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """Options of ``jobworker``; times in seconds, memory in bytes."""
+
+    database: str
+    #: In the order to serve them; empty means all.
+    queues: tuple[str, ...] = ()
+    #: One weight per queue; empty means strict order.
+    weights: tuple[int, ...] = ()
+    exclude: tuple[str, ...] = ()
+    processes: int = field(default_factory=usable_cores)
+    #: Sync tasks that one process runs at a time.
+    threads: int = 1
+    #: ``async def`` tasks that one process runs at a time.
+    coroutines: int = 100
+    is_burst: bool = False
+    #: Stop after so many tasks.
+    max_tasks: int | None = None
+    #: Replace a process after so many tasks, or when it is larger than this.
+    recycle_after: int | None = None
+    max_memory: int | None = None
+    shutdown_timeout: float = 25.0
+    log_format: str = "text"
+    #: Level of the line per task; failures are logged in any case.
+    log_level: int = logging.WARNING
+    name: str = field(default_factory=socket.gethostname)
+
+    def describe_queues(self) -> str:
+        """Return the queues as the command line takes them."""
+        if self.weights:
+            pairs = zip(self.queues, self.weights, strict=True)
+            return ",".join(f"{queue}:{weight}" for queue, weight in pairs)
+        words = ",".join(self.queues) or "all"
+        return f"{words} except {','.join(self.exclude)}" if self.exclude else words
+
+
+def parse_queues(text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Read ``a,b`` (strict order) or ``a:6,b:3`` (weighted); ValueError says why not.
+
+    Returns the names and the weights; no weights means strict order.
+    """
+    names, weights = [], []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, colon, weight = (piece.strip() for piece in part.rpartition(":"))
+        names.append(name if colon else part)
+        if colon:
+            weights.append(_weight(part, weight))
+    if weights and len(weights) != len(names):
+        raise ValueError(f"give every queue a weight or none: {text!r}")
+    if len(set(names)) != len(names) or not all(names):
+        raise ValueError(f"every queue needs a name, and only once: {text!r}")
+    return tuple(names), tuple(weights)
+
+
+def _weight(part: str, weight: str) -> int:
+    is_number = weight.isdecimal() and len(weight) <= len("1000")
+    if not is_number or not 1 <= int(weight) <= 1000:
+        raise ValueError(f"a weight is a whole number from 1 to 1000: {part!r}")
+    return int(weight)

@@ -1,0 +1,232 @@
+"""The children as the parent sees them: started, spoken to, watched, replaced."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import multiprocessing
+import os
+import random
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from django_jobs.worker import child as child_module
+from django_jobs.worker import processes
+from django_jobs.worker.lanes import Assigned, Lane
+from django_jobs.worker.options import WorkerOptions
+from django_jobs.worker.wire import BrokenChannel, Channel
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerProcess
+
+logger = logging.getLogger("django_jobs")
+_serial = itertools.count(1)
+
+
+class Phase(Enum):
+    """Where a child is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    RETIRING = "retiring"  #: gets nothing new and leaves when it is idle
+    KILLED = "killed"
+
+
+class Child:
+    """A child process, its channel and what it was given."""
+
+    def __init__(self, worker_id: str, options: WorkerOptions) -> None:
+        ours, theirs = socket.socketpair()
+        self.number = next(_serial)
+        self.channel = Channel(ours)
+        self.phase = Phase.STARTING
+        self.lanes = {False: Lane(options.threads), True: Lane(options.coroutines)}
+        self.finished = 0
+        self._most_tasks = options.recycle_after
+        #: Set while a recall is under way, so that it is asked once.
+        self.is_recalling = False
+        #: Why it was killed, and for which task; None when it died by itself.
+        self.killed_for: tuple[str, str] | None = None
+        self.process: ForkServerProcess = _context().Process(
+            target=child_module.main,
+            args=(theirs, _child_options(worker_id, options)),
+            name=f"jobworker-child-{self.number}",
+            daemon=True,
+        )
+        self.process.start()
+        theirs.close()
+
+    def __repr__(self) -> str:
+        return f"<Child {self.pid} {self.phase.value}>"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid or 0
+
+    @property
+    def load(self) -> int:
+        return sum(len(lane) for lane in self.lanes.values())
+
+    @property
+    def is_ready(self) -> bool:
+        return self.phase is Phase.READY
+
+    @property
+    def may_take(self) -> int:
+        """Return how many more tasks it may get before it is replaced."""
+        if self._most_tasks is None:
+            return sys.maxsize
+        return max(0, self._most_tasks - self.finished - self.load)
+
+    def kill(self, reason: str, task_id: str = "") -> None:
+        """Kill the process group at once; its death is handled as it is noticed."""
+        if self.phase is not Phase.KILLED:
+            self.phase = Phase.KILLED
+            self.killed_for = (reason, task_id)
+        processes.kill_group(self.pid)
+
+    def give_up(self) -> None:
+        """Kill what is dead already, or cannot be trusted; it gets nothing more."""
+        if self.is_ready:
+            self.phase = Phase.KILLED
+        processes.kill_group(self.pid)
+
+    def find(self, task_id: str) -> Assigned | None:
+        """Return a task that it has."""
+        found = (lane.get(task_id) for lane in self.lanes.values())
+        return next((one for one in found if one is not None), None)
+
+    def retire(self) -> None:
+        """Ask for what it has not started, and let it go when the rest is done."""
+        self.phase = Phase.RETIRING
+        self.recall()
+        self.leave_if_idle()
+
+    def leave_if_idle(self) -> None:
+        if self.phase is Phase.RETIRING and not self.load:
+            self.channel.post(["stop"])
+
+    def recall(self) -> None:
+        """Ask for the tasks back that it has not started."""
+        if not self.is_recalling and any(lane.waiting for lane in self.lanes.values()):
+            self.is_recalling = True
+            self.channel.post(["recall"])
+
+    def last_messages(self) -> Iterator[list[list[Any]]]:
+        """Yield what a dead child had sent and nobody read yet."""
+        while True:
+            try:
+                yield self.channel.receive(socket.MSG_DONTWAIT)
+            except (EOFError, OSError, BrokenChannel):
+                return
+
+    def bury(self) -> None:
+        """Free what is left of a dead child."""
+        self.process.join(timeout=1)
+        self.process.close()
+        self.channel.close()
+
+
+class Pool:
+    """As many children as the options say; one that is gone is replaced."""
+
+    #: More deaths than this in so many seconds slow the replacement down.
+    DEATHS = 5
+    DEATHS_WITHIN = 10.0
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self.options = options
+        self.children: list[Child] = []
+        self.is_closed = False
+        self._deaths: deque[float] = deque(maxlen=self.DEATHS)
+        self._next_start = 0.0
+        #: How often in a row children could not be started.
+        self.failures = 0
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(self.children)
+
+    def missing(self) -> int:
+        return 0 if self.is_closed else self.options.processes - len(self.children)
+
+    def wait_seconds(self) -> float | None:
+        """Return how long to wait for the next start; None when none is due."""
+        if self.missing() <= 0:
+            return None
+        return max(0.0, self._next_start - time.monotonic())
+
+    def start_missing(self, worker_id: str) -> list[Child]:
+        """Start what is missing, unless children die too fast; return the new ones."""
+        if self.wait_seconds() != 0:
+            return []
+        started: list[Child] = []
+        try:
+            start_fork_server()
+            while self.missing() > 0:
+                started.append(Child(worker_id, self.options))
+                self.children.append(started[-1])
+        except (OSError, EOFError):
+            # No descriptors, no memory, the fork server was killed: try again.
+            self.failures += 1
+            self._next_start = time.monotonic() + 1
+            logger.exception("event=child_not_started failures=%s", self.failures)
+        else:
+            self.failures = 0
+        return started
+
+    def remove(self, child: Child) -> None:
+        """Take a dead child out; many deaths in short order delay the next start."""
+        self.children.remove(child)
+        if child.phase is Phase.RETIRING:
+            return
+        now = time.monotonic()
+        self._deaths.append(now)
+        if len(self._deaths) == self.DEATHS and (
+            now - self._deaths[0] < self.DEATHS_WITHIN
+        ):
+            self._next_start = now + random.uniform(1, 2)  # noqa: S311 - jitter
+            logger.warning("event=children_dying deaths=%s", len(self._deaths))
+
+    def kill(self, reason: str) -> None:
+        for child in self.children:
+            child.kill(reason)
+
+
+def start_fork_server() -> None:
+    """Start the clean process that forks the children; it loads the project.
+
+    Early, since that takes as long as this process's own start does.
+    """
+    from multiprocessing import forkserver  # not on every platform
+
+    _context().set_forkserver_preload(["django_jobs.worker.preload"])
+    before = os.environ.get("PYTHONPATH")
+    # Before Python 3.13 the server is not told where this process finds its modules.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _child_options(worker_id: str, options: WorkerOptions) -> child_module.ChildOptions:
+    return child_module.ChildOptions(
+        worker_id=worker_id,
+        database=options.database,
+        threads=options.threads,
+        coroutines=options.coroutines,
+        log_format=options.log_format,
+        log_level=options.log_level,
+    )
+
+
+def _context() -> multiprocessing.context.ForkServerContext:
+    return multiprocessing.get_context("forkserver")

@@ -1,0 +1,41 @@
+"""Loaded once by the process that forks the children: the project and its tasks.
+
+No connection and no thread of it may reach a child: a database session shared by two
+processes corrupts both.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+
+import django
+
+
+def prepare() -> None:
+    """Load all apps, close what they opened, and keep their memory shared."""
+    django.setup()
+
+    # Only now: these need the settings that setup() has read.
+    from django.db import connections
+
+    from django_jobs.worker import coroutines, executor  # noqa: F401 - shared
+
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+        if hasattr(connection, "close_pool"):
+            connection.close_pool()
+    gc.collect()
+    gc.freeze()  # the collector of a child does not touch, and so copy, these pages
+
+
+# A signal to the whole process group is meant for the parent: if this process died,
+# its children would die with it, and running tasks would count as crashed.
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+try:
+    prepare()
+except Exception as _error:
+    FAILURE: BaseException | None = _error
+else:
+    FAILURE = None

@@ -1,0 +1,85 @@
+"""What the worker asks of the operating system; each call degrades off Linux."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+def boot() -> str:
+    """Name this boot of this host and its process namespace; empty when unknown.
+
+    A process number means the same process only within one namespace and boot:
+    containers of one host share the boot id and not the numbers.
+    """
+    try:
+        identity = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{identity} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def pid_start(pid: int) -> str:
+    """Return when a process started, as the kernel counts; empty when it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return ""
+    # The name, in parentheses, may itself hold spaces and parentheses; start time is
+    # field 22 of proc(5), the twentieth behind it. A zombie runs nothing any more.
+    fields = stat.rpartition(b")")[2].split()
+    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+def memory_of(pid: int) -> int | None:
+    """Return the resident memory of a process in bytes, None when unknown."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process as soon as its parent is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before the request was made
+            os._exit(1)
+
+
+def lead_own_group() -> None:
+    """Become the leader of a process group, so that a kill takes the descendants."""
+    with suppress(OSError):
+        os.setpgid(0, 0)
+
+
+def prefer_as_oom_victim() -> None:
+    """Ask the kernel to take this process before the worker's parent."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def kill_group(pid: int) -> None:
+    """Kill a process and its group at once; nothing when they are gone."""
+    for kill in (os.killpg, os.kill):
+        with suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+def describe_exit(code: int | None) -> str:
+    """Say in words how a process ended."""
+    if code is None:
+        return "is gone"
+    if code >= 0:
+        return f"exited with status {code}"
+    with suppress(ValueError):
+        hint = " (possibly out of memory)" if -code == signal.SIGKILL else ""
+        return f"was killed by {signal.Signals(-code).name}{hint}"
+    return f"was killed by signal {-code}"

@@ -1,0 +1,132 @@
+"""The graceful stop: drain, interrupt, kill, flush, sign off; a signal skips ahead."""
+
+from __future__ import annotations
+
+import logging
+import time
+from enum import IntEnum
+
+from django_jobs.records import Outcome
+from django_jobs.states import Verdict
+from django_jobs.worker.completer import Completer, Job
+from django_jobs.worker.crew import Crew
+from django_jobs.worker.dispatcher import Dispatcher
+from django_jobs.worker.exchange import Exchange
+
+logger = logging.getLogger("django_jobs")
+
+#: How long interrupted tasks may tidy up, how long the killed may take to be gone,
+#: and how long the last writes may take, in seconds.
+INTERRUPT_SECONDS = 3.0
+KILL_SECONDS = 5.0
+FLUSH_SECONDS = 5.0
+
+
+class Stage(IntEnum):
+    """How far the stop has come."""
+
+    RUNNING = 0
+    DRAINING = 1  #: nothing new; running tasks go on
+    INTERRUPTING = 2  #: running tasks were asked to leave
+    KILLING = 3  #: their processes were killed
+    FLUSHING = 4  #: outcomes are written
+    SIGNING_OFF = 5  #: the worker's row is deleted
+    OVER = 6
+
+
+class Shutdown:
+    """Which stage the stop is in, and what is to be done there."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        dispatcher: Dispatcher,
+        exchange: Exchange,
+        completer: Completer,
+        drain_seconds: float,
+    ) -> None:
+        self.stage = Stage.RUNNING
+        #: When the stage ends by itself, monotonic.
+        self.deadline = float("inf")
+        self._crew = crew
+        self._dispatcher = dispatcher
+        self._exchange = exchange
+        self._completer = completer
+        self._drain_seconds = drain_seconds
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.stage > Stage.RUNNING
+
+    def request(self, reason: str) -> None:
+        """Begin the stop; when it has begun, skip to its next stage."""
+        if self.stage is Stage.RUNNING:
+            logger.info("event=stopping reason=%s", reason)
+            self._drain()
+        elif self.stage is Stage.DRAINING:
+            self._interrupt()
+        elif self.stage is Stage.INTERRUPTING:
+            self._kill()
+
+    def advance(self, now: float) -> None:
+        """Do what the stage asks for, and go on to the next when it is done."""
+        if self.stage < Stage.FLUSHING:
+            self._release_buffered()
+            if not self._crew.held_ids():
+                self._flush()
+            elif now >= self.deadline:
+                self._escalate()
+        elif self.stage is Stage.FLUSHING and self._exchange.is_settled:
+            self._sign_off()
+        elif now >= self.deadline:
+            # The database is away: our lease runs out, and others take over.
+            self._enter(Stage.OVER)
+
+    # -- the stages ------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        self._enter(Stage.DRAINING, self._drain_seconds)
+        self._exchange.is_claiming = False
+        self._crew.pool.is_closed = True
+        self._crew.recall_all()
+
+    def _interrupt(self) -> None:
+        self._enter(Stage.INTERRUPTING, INTERRUPT_SECONDS)
+        self._crew.interrupt(None, INTERRUPT_SECONDS)
+
+    def _kill(self) -> None:
+        self._enter(Stage.KILLING, KILL_SECONDS)
+        self._crew.pool.kill("the worker stops")
+
+    def _escalate(self) -> None:
+        {
+            Stage.DRAINING: self._interrupt,
+            Stage.INTERRUPTING: self._kill,
+            Stage.KILLING: self._flush,
+        }[self.stage]()
+
+    def _flush(self) -> None:
+        self._enter(Stage.FLUSHING, FLUSH_SECONDS)
+
+    def _sign_off(self) -> None:
+        self._enter(Stage.SIGNING_OFF, FLUSH_SECONDS)
+        worker_id = self._exchange.worker_id
+        if not worker_id:
+            self._enter(Stage.OVER)
+            return
+        self._completer.submit(
+            Job(
+                "sign off",
+                work=lambda store: store.sign_off(worker_id),
+                finish=lambda count: self._enter(Stage.OVER),
+            )
+        )
+
+    def _enter(self, stage: Stage, seconds: float = 0.0) -> None:
+        self.stage = stage
+        self.deadline = time.monotonic() + seconds
+        logger.debug("event=stopping stage=%s", stage.name.lower())
+
+    def _release_buffered(self) -> None:
+        for task in self._dispatcher.take_all():
+            self._exchange.add(Outcome(task.id, task.lease, Verdict.RELEASED))

@@ -1,0 +1,246 @@
+"""The parent: one loop over pipes, signals and timers. It never waits for the database.
+
+What it owns: the children, the claimed tasks, the lease, hard time limits and every
+outcome. The database is spoken to by threads (``completer``, ``heartbeat``) that
+leave their answers in the mailbox.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import time
+
+from django_jobs import signals
+from django_jobs.conf import conf
+from django_jobs.records import NewWorker, Outcome
+from django_jobs.states import Verdict
+from django_jobs.store import get_store
+from django_jobs.worker.completer import Completer, Job
+from django_jobs.worker.crew import Crew
+from django_jobs.worker.dispatcher import MOST_CLAIMED, Dispatcher
+from django_jobs.worker.exchange import Exchange
+from django_jobs.worker.heartbeat import Heartbeat
+from django_jobs.worker.identity import Identity
+from django_jobs.worker.listener import Listener
+from django_jobs.worker.mailbox import Mailbox
+from django_jobs.worker.maintenance import Chore, chores
+from django_jobs.worker.options import WorkerOptions
+from django_jobs.worker.pool import Pool
+from django_jobs.worker.shutdown import Shutdown, Stage
+
+logger = logging.getLogger("django_jobs")
+
+#: Seconds between two looks at limits, recalls and memory: busy, and idle.
+TICK = 0.05
+IDLE_TICK = 1.0
+#: So many failed starts of children in a row end the worker: another may do better.
+MOST_FAILURES = 10
+
+
+class Supervisor:
+    """Runs a worker from its start to its stop; ``run()`` returns when it is over."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self.options = options
+        self.mailbox = Mailbox()
+        self.selector = selectors.DefaultSelector()
+        self.pool = Pool(options)
+        self.dispatcher = Dispatcher(self.pool)
+        self.store = get_store(options.database)
+        self.completer = Completer(self.store, self._post_finish)
+        self.exchange = Exchange(
+            self.completer, self.dispatcher, options, self._held_ids, self._allowance
+        )
+        self.crew = Crew(self.pool, self.dispatcher, self.selector, self.exchange.add)
+        self.shutdown = Shutdown(
+            self.crew,
+            self.dispatcher,
+            self.exchange,
+            self.completer,
+            options.shutdown_timeout,
+        )
+        self.identity = Identity(options, self.completer, self._registered)
+        self.heartbeat = Heartbeat(
+            self.store,
+            self.completer.turn,
+            interval=conf().HEARTBEAT,
+            lease=conf().LEASE,
+            renewed=self._post_renewed,
+            revoked=self._post_revoked,
+        )
+        self.listener = Listener(
+            self.store,
+            conf().LISTEN_DATABASE or options.database,
+            self.identity.worker.id,
+            self._post_wake,
+        )
+        self.chores = chores(conf().LEASE)
+        self._next_tick = 0.0
+
+    # -- life ------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until a stop was asked for and is done."""
+        self.selector.register(self.mailbox, selectors.EVENT_READ, self.mailbox.open)
+        self.store.set_deadlines()
+        self.completer.start()
+        self.identity.register()
+        self.listener.start()
+        try:
+            while self.shutdown.stage < Stage.OVER:
+                for key, _ in self.selector.select(self._timeout()):
+                    key.data()
+                self._turn(time.monotonic())
+        finally:
+            # Also after an error of ours: a parent that beats on without its loop
+            # would keep its tasks from being rescued.
+            self._close()
+
+    def stop(self, reason: str = "asked to") -> None:
+        """Ask for a graceful stop, or skip to its next stage; from any thread."""
+        self.mailbox.post(lambda: self.shutdown.request(reason))
+
+    def _close(self) -> None:
+        self.pool.is_closed = True
+        self.pool.kill("stopping")
+        self.listener.close(1)
+        self.heartbeat.close(1)
+        self.completer.close(1)
+        for child in list(self.pool):
+            self.crew.forget(child)
+            child.bury()
+        self.selector.close()
+        self.mailbox.close()
+        signals.worker_stopped.send_robust(NewWorker, worker=self.identity.worker)
+
+    # -- the loop --------------------------------------------------------------------
+
+    def _turn(self, now: float) -> None:
+        self.crew.start_missing(self.identity.worker.id)
+        if self.pool.failures >= MOST_FAILURES:
+            logger.critical("event=no_children failures=%s", self.pool.failures)
+            self.shutdown.request("children cannot be started")
+            self.pool.failures = 0
+        if now >= self._next_tick:
+            self._tick(now)
+        if not self.shutdown.is_wanted:
+            self.dispatcher.dispatch(now)
+        if self.crew.is_busy:
+            self._next_tick = min(self._next_tick, now + TICK)
+        self.exchange.turn(now)
+        if self.shutdown.is_wanted:
+            self.shutdown.advance(now)
+        elif self._has_done_enough():
+            self.shutdown.request("done")
+
+    def _timeout(self) -> float:
+        now = time.monotonic()
+        times = [self._next_tick, self.exchange.next_turn(now)]
+        if self.shutdown.is_wanted:
+            times.append(self.shutdown.deadline)
+        if (wait := self.pool.wait_seconds()) is not None:
+            times.append(now + wait)
+        return max(0.0, min(times) - now)
+
+    def _tick(self, now: float) -> None:
+        """Do what need not be done at every event."""
+        if self.identity.is_doubtful(now):
+            self._start_anew("the lease could not be renewed")
+        self.crew.check(now)
+        for task in self.dispatcher.impatient(now):
+            self.exchange.add(Outcome(task.id, task.lease, Verdict.RELEASED))
+        if self.identity.is_registered and not self.shutdown.is_wanted:
+            self._start_chores(now)
+        self.exchange.has_notifications = self.listener.is_heard
+        self.heartbeat.set_running(self.crew.running)
+        is_busy = self.crew.is_busy or len(self.dispatcher)
+        self._next_tick = now + (TICK if is_busy else IDLE_TICK)
+
+    def _has_done_enough(self) -> bool:
+        most = self.options.max_tasks
+        if most is not None and self.crew.finished >= most:
+            return True
+        return (
+            self.options.is_burst
+            and self.exchange.is_claiming
+            and any(child.is_ready for child in self.pool)
+            and self.exchange.is_idle
+            and not self._held_ids()
+        )
+
+    def _held_ids(self) -> set[str]:
+        buffers = self.dispatcher.buffers.values()
+        buffered = {task.id for buffer in buffers for _, task in buffer}
+        return buffered | self.crew.held_ids()
+
+    def _allowance(self) -> int:
+        """Return how many tasks this worker may still take on."""
+        most = self.options.max_tasks
+        if most is None:
+            return MOST_CLAIMED
+        return most - self.crew.finished - len(self._held_ids())
+
+    # -- what the threads report -------------------------------------------------------
+
+    def _post_finish(self, job: Job) -> None:
+        self.mailbox.post(lambda: self.completer.finish(job))
+
+    def _post_wake(self) -> None:
+        self.heartbeat.look_for_revocations()
+        self.mailbox.post(self.exchange.wake)
+
+    def _post_renewed(self, worker_id: str, asked: float, is_ours: bool) -> None:
+        self.mailbox.post(lambda: self._renewed(worker_id, asked, is_ours))
+
+    def _post_revoked(self, ids: list[str]) -> None:
+        grace = conf().INTERRUPT_GRACE
+        self.mailbox.post(lambda: self.crew.interrupt(set(ids), grace))
+
+    def _renewed(self, worker_id: str, asked: float, is_ours: bool) -> None:
+        if not self.identity.renewed(worker_id, asked, is_ours):
+            self._start_anew("the lease was over")
+
+    # -- identity ----------------------------------------------------------------------
+
+    def _registered(self, worker: NewWorker) -> None:
+        is_first = not self.heartbeat.worker_id
+        self.exchange.worker_id = worker.id
+        self.heartbeat.worker_id = worker.id
+        if is_first:
+            self.heartbeat.start()
+        self.exchange.is_claiming = not self.shutdown.is_wanted
+        self.exchange.wake()
+        logger.info("event=worker_started worker=%s name=%s", worker.id, worker.name)
+        signals.worker_started.send_robust(NewWorker, worker=worker)
+
+    def _start_anew(self, reason: str) -> None:
+        """Stop all we run, before others take it, and go on as somebody else."""
+        logger.error("event=lease_lost reason=%s", reason)
+        self.crew.abandon("the lease is over")
+        self.dispatcher.take_all()
+        outcomes = self.exchange.take_outcomes()
+        if outcomes:
+            # Still written if nobody took the tasks meanwhile; the fence decides.
+            self.exchange.write_as(self.exchange.worker_id, outcomes)
+        self.exchange.is_claiming = False
+        if not self.shutdown.is_wanted:
+            self.identity.register()
+
+    # -- chores ------------------------------------------------------------------------
+
+    def _start_chores(self, now: float) -> None:
+        for chore in self.chores:
+            if now >= chore.due and self.completer.is_free:
+                chore.due = float("inf")
+                self.completer.submit(_job_of(chore))
+
+
+def _job_of(chore: Chore) -> Job:
+    return Job(
+        chore.name,
+        work=chore.work,
+        finish=lambda has_more: chore.put_off(has_more=has_more),
+        failed=lambda: chore.put_off(),
+        is_vital=False,
+    )

@@ -1,0 +1,1 @@
+"""A library of Python source files, measured by background tasks."""

@@ -1,0 +1,112 @@
+"""What every test may use, and the rule for a database that is not there."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import connections
+from django.db.backends.base.base import NO_DB_ALIAS
+from django.db.utils import DatabaseError, InterfaceError
+from pytest_django.plugin import blocking_manager_key
+
+ROOT = Path(__file__).resolve().parent.parent
+NOT_RUN = pytest.StashKey[str]()
+
+
+def why_unreachable() -> str:
+    """Empty when the chosen server answers, else one line that says why not."""
+    connection = connections["default"]
+    if connection.vendor == "sqlite":
+        return ""
+    where = connection.settings_dict
+    server = type(connection)({**where, "NAME": None}, alias=NO_DB_ALIAS)
+    try:
+        server.ensure_connection()  # to no database: those of the tests are made later
+        server.close()
+    except (DatabaseError, InterfaceError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        address = f"{where['HOST']}:{where['PORT'] or 'its standard port'}"
+        return f"{settings.SERVER} not reachable at {address} ({reason})"
+    return ""
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    with config.stash[blocking_manager_key].unblock():
+        reason = why_unreachable()
+    if not reason:
+        return
+    if os.environ.get("CI"):
+        raise pytest.UsageError(reason)
+    config.stash[NOT_RUN] = reason
+    for item in items:
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.stash.get(NOT_RUN, ""):
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def pytest_report_header() -> str:
+    return f"database: {settings.SERVER} ({connections['default'].vendor})"
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    reason = config.stash.get(NOT_RUN, "")
+    if reason:
+        terminalreporter.write_line(f"NOT RUN: {reason}", yellow=True, bold=True)
+
+
+@pytest.fixture
+def requires() -> Callable[..., None]:
+    """Skip unless the database is one of the named: ``requires("postgresql")``.
+
+    The names are those of ``connection.vendor``, and "mariadb" for what says of
+    itself that it is MariaDB.
+    """
+
+    def check(*vendors: str) -> None:
+        connection = connections["default"]
+        is_mariadb = getattr(connection, "mysql_is_mariadb", False)
+        names = {connection.vendor, "mariadb" if is_mariadb else connection.vendor}
+        if names.isdisjoint(vendors):
+            pytest.skip(f"only on {' and '.join(vendors)}")
+
+    return check
+
+
+@pytest.fixture
+def worker_env(transactional_db: None) -> dict[str, str]:
+    """The environment in which a process of its own uses this test's databases.
+
+    ``subprocess.run([sys.executable, "-m", "django", "jobworker"], env=worker_env)``
+    """
+    names = {
+        f"DJANGO_JOBS_TEST_NAME_{each.alias.upper()}": str(each.settings_dict["NAME"])
+        for each in connections.all()
+    }
+    paths = [str(ROOT), str(ROOT / "testproject")]
+    return {
+        **os.environ,
+        **names,
+        "DJANGO_JOBS_TEST_DATABASE": settings.SERVER,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def pytest_unconfigure() -> None:
+    """SQLite leaves its side files behind when a process was killed."""
+    if settings.SERVER == "sqlite":
+        for connection in connections.all():
+            connection.close()
+            name = Path(connection.settings_dict["NAME"])
+            for path in name.parent.glob(name.name + "*"):
+                path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Real workers, real signals, real databases."""

@@ -1,0 +1,323 @@
+"""The tasks of these tests. What they did is told by lines in a file.
+
+One ``os.write`` per line to a file opened for appending: the line is there even when
+the process dies in the next moment, and lines of several processes do not mix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from django_jobs import Reject, Retry, Snooze, SoftTimeLimitExceeded, task
+from django_jobs.exceptions import TaskInterrupted
+
+logger = logging.getLogger("tests.processes")
+
+
+def audit(path: str, line: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, f"{line}\n".encode())
+    os.close(descriptor)
+
+
+@task
+def noop() -> None: ...
+
+
+@task
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+@task(takes_context=True)
+def who(context, path: str) -> int:
+    audit(path, f"{context.attempt} {os.getpid()} {os.getpgid(0)} {os.getppid()}")
+    return os.getpid()
+
+
+@task
+def write(path: str, line: str) -> None:
+    audit(path, line)
+
+
+@task
+def sleep(seconds: float, path: str = "", line: str = "slept") -> str:
+    if path:
+        audit(path, f"start {line}")
+    time.sleep(seconds)
+    if path:
+        audit(path, f"end {line}")
+    return line
+
+
+@task
+async def async_sleep(seconds: float, path: str = "") -> str:
+    if path:
+        audit(path, "start")
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+@task(max_attempts=3, backoff=[0.05])
+def fail(message: str = "no luck") -> None:
+    logger.warning("about to fail with %s", message)
+    raise ValueError(message)
+
+
+@task(max_attempts=3, backoff=[0.05], takes_context=True)
+def succeed_at(context, attempt: int) -> int:
+    if context.attempt < attempt:
+        raise ConnectionError(f"not yet: {context.attempt}")
+    return context.attempt
+
+
+@task(max_attempts=5, give_up_on=(KeyError,))
+def give_up() -> None:
+    raise KeyError("never mind")
+
+
+@task
+def reject() -> None:
+    raise Reject("not for me")
+
+
+@task(max_attempts=2, takes_context=True)
+def retry_soon(context, path: str) -> str:
+    audit(path, f"attempt {context.attempt}")
+    if context.attempt == 1:
+        raise Retry("once more", after=0.05)
+    return "done"
+
+
+@task(max_attempts=1, takes_context=True)
+def snooze_until(context, path: str) -> int:
+    audit(path, f"attempt {context.attempt}")
+    with open(path) as lines:
+        if len(lines.readlines()) < 4:
+            raise Snooze(0.05)
+    return context.attempt
+
+
+@task(time_limit=0.5, max_attempts=1)
+def overrun(path: str) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    audit(path, f"{os.getpid()} {child.pid}")
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            continue
+
+
+@task(soft_time_limit=0.3, max_attempts=1)
+def tidy_up(path: str) -> None:
+    try:
+        time.sleep(30)
+    except SoftTimeLimitExceeded:
+        audit(path, "tidied up")
+        raise
+
+
+@task(soft_time_limit=0.3, max_attempts=1)
+async def async_tidy_up(path: str) -> None:
+    try:
+        await asyncio.sleep(30)
+    except SoftTimeLimitExceeded:
+        audit(path, "tidied up")
+        raise
+
+
+@task
+def interruptible(path: str) -> None:
+    audit(path, "start")
+    try:
+        time.sleep(30)
+    except TaskInterrupted:
+        audit(path, "interrupted")
+        raise
+
+
+@task
+async def async_interruptible(path: str) -> None:
+    audit(path, "start")
+    try:
+        await asyncio.sleep(30)
+    except TaskInterrupted:
+        audit(path, "interrupted")
+        raise
+
+
+@task
+def stubborn(path: str) -> None:
+    audit(path, f"start {os.getpid()}")
+    while True:
+        try:
+            time.sleep(30)
+        except BaseException:
+            continue
+
+
+@task(takes_context=True)
+def die(context, path: str, how: str, times: int = 1) -> str:
+    """Take the process along for the first so many attempts."""
+    audit(path, f"attempt {context.attempt}")
+    if context.attempt <= times:
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif how == "segfault":
+            ctypes.string_at(0)
+        elif how == "exit":
+            os._exit(0)
+        elif how == "system exit":
+            sys.exit(3)
+    return "survived"
+
+
+@task
+def which_thread(seconds: float) -> str:
+    time.sleep(seconds)
+    return threading.current_thread().name
+
+
+@task
+def grow(megabytes: int) -> int:
+    grow.kept = bytearray(megabytes * 1024 * 1024)  # type: ignore[attr-defined]
+    return os.getpid()
+
+
+@task(takes_context=True)
+def report_progress(context, path: str) -> None:
+    context.progress(1, 4, "first of four")
+    context.metadata["seen"] = True
+    context.save_metadata()
+    audit(path, "reported")
+    time.sleep(1)
+
+
+@task(max_attempts=1)
+def unspeakable() -> object:
+    return object()
+
+
+@task(atomic=True, takes_context=True, max_attempts=1)
+def note_atomically(context, path: str, name: str, how: str) -> str:
+    """Write a row on the queue's database, then end as told."""
+    from django_jobs.models import Queue
+
+    audit(path, f"attempt {context.attempt}")
+    Queue.objects.create(name=f"{name}-{context.attempt}")
+    if how == "kill once" and context.attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "raise":
+        raise ValueError("rolled back")
+    if how == "sleep":
+        audit(path, "sleeps")
+        time.sleep(3)
+    return name
+
+
+@task(soft_time_limit=0.3, max_attempts=1)
+def spin_softly(path: str) -> None:
+    """Run bytecode: in a thread nothing else can be interrupted."""
+    try:
+        while True:
+            time.sleep(0.01)
+    except SoftTimeLimitExceeded:
+        audit(path, "tidied up")
+        raise
+
+
+@task
+def imported_value(module: str) -> int:
+    value: int = sys.modules[module].VALUE
+    return value
+
+
+@task
+def count_workers() -> int:
+    from django_jobs.models import Worker
+
+    return Worker.objects.count()
+
+
+@task(takes_context=True)
+def stop_when_asked(context, path: str) -> None:
+    """Ignore the interruption but look whether one is wanted."""
+    audit(path, "start")
+    while not context.should_stop():
+        try:
+            time.sleep(0.02)
+        except TaskInterrupted:
+            continue
+    audit(path, "stopped")
+
+
+@task
+def leave_transaction_open() -> None:
+    from django.db import transaction
+
+    from django_jobs.models import Queue
+
+    transaction.atomic().__enter__()
+    Queue.objects.create(name="never committed")
+
+
+@task
+def create_queue(name: str) -> None:
+    from django_jobs.models import Queue
+
+    Queue.objects.create(name=name)
+
+
+class BareRetry(Retry):
+    def __init__(self) -> None:
+        """Leave out what the base class sets."""
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("not even this")
+
+
+@task(max_attempts=1)
+def raise_oddly(how: str) -> None:
+    raise BareRetry if how == "retry" else Unspeakable
+
+
+@task(atomic=True, max_attempts=3)
+def fail_after_commit(path: str) -> str:
+    from django.db import transaction
+
+    def explode() -> None:
+        raise ValueError("after the commit")
+
+    audit(path, "run")
+    transaction.on_commit(explode)
+    return "done"
+
+
+@task
+def use_processes() -> int:
+    import multiprocessing
+
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return sum(pool.map(abs, [-1, -2, -3]))
+
+
+@task
+async def block_the_loop(seconds: float, path: str) -> None:
+    audit(path, "blocks")
+    time.sleep(seconds)
+
+
+@task
+def reset_alarm() -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)

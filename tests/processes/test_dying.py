@@ -1,0 +1,160 @@
+"""Processes that die: children, parents, whole groups. Nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from django_jobs import enqueue_many
+from django_jobs.models import Attempt, DeadLetter, Result, Task, Worker
+from django_jobs.states import Reason, State
+from tests.processes import tasks
+from tests.processes.conftest import StartWorker
+from tests.processes.harness import census, finished, is_alive, lines, wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("kill", "SIGKILL"), ("segfault", "SIGSEGV"), ("exit", "status 0")],
+)
+def test_a_task_whose_process_died_runs_again(
+    start_worker: StartWorker, audit: Path, how: str, words: str
+) -> None:
+    start_worker("--processes", "1")
+    result = tasks.die.enqueue(str(audit), how)
+    assert result.get(timeout=20) == "survived"
+    assert lines(audit) == ["attempt 1", "attempt 2"]
+    assert words in Attempt.objects.get().message
+
+
+def test_a_task_that_always_kills_its_process_becomes_a_dead_letter(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    start_worker("--processes", "1")
+    tasks.die.using(max_attempts=1).enqueue(str(audit), "kill", times=99)
+    wait_for(finished(1), 30)
+    letter = DeadLetter.objects.get()
+    assert (letter.reason, letter.crashes) == (Reason.CRASHES, 3)
+    assert lines(audit) == ["attempt 1", "attempt 2", "attempt 3"]
+    assert Attempt.objects.count() == 3
+
+
+def test_neighbours_of_a_dead_process_finish_with_their_first_attempt(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    start_worker("--processes", "2")
+    for result in enqueue_many([tasks.sleep.s(0) for _ in range(200)]):
+        result.get(timeout=20)
+    deadly = tasks.die.enqueue(str(audit), "kill")
+    others = enqueue_many([tasks.sleep.s(0) for _ in range(500)])
+    deadly.get(timeout=20)
+    wait_for(finished(701))
+    ids = [result.id for result in others]
+    attempts = Result.objects.filter(id__in=ids).values_list("attempt", flat=True)
+    assert set(attempts) == {1}
+
+
+def test_an_idle_child_that_is_killed_is_replaced(start_worker: StartWorker) -> None:
+    worker = start_worker("--processes", "2")
+    children = worker.children(2)
+    os.kill(children[0], signal.SIGKILL)
+    wait_for(lambda: not is_alive(children[0]))
+    results = enqueue_many([tasks.which_thread.s(0.01) for _ in range(20)])
+    for result in results:
+        result.get(timeout=20)
+    assert len(worker.children(2)) == 2
+
+
+def test_children_die_with_their_parent_within_a_second(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    worker = start_worker("--processes", "2")
+    tasks.stubborn.enqueue(str(audit))
+    wait_for(lambda: lines(audit))
+    children = worker.children()
+    assert children
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.process.wait(5)
+    begin = time.monotonic()
+    wait_for(lambda: not any(is_alive(pid) for pid in children))
+    assert time.monotonic() - begin < 1
+
+
+def test_the_tasks_of_a_killed_worker_are_run_by_another(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    first = start_worker("--processes", "2")
+    result = tasks.sleep.enqueue(3, str(audit), "task")
+    wait_for(lambda: lines(audit))
+    first.kill_everything()
+    begin = time.monotonic()
+    start_worker("--processes", "1")
+    wait_for(lambda: lines(audit).count("start task") == 2)
+    # The same host sees that the process is gone: no need to wait for the lease.
+    assert time.monotonic() - begin < 10
+    result.get(timeout=20)
+    assert Attempt.objects.get().verdict == "crashed"
+    assert Worker.objects.count() == 1
+
+
+def test_the_lease_of_a_dead_worker_on_another_host_runs_out(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    first = start_worker("--processes", "1", JOBS_LEASE="6", JOBS_HEARTBEAT="0.5")
+    result = tasks.sleep.enqueue(2, str(audit), "task")
+    wait_for(lambda: lines(audit))
+    first.kill_everything()
+    Worker.objects.update(boot="another host")
+    start_worker("--processes", "1", JOBS_LEASE="6", JOBS_HEARTBEAT="0.5")
+    result.get(timeout=20)
+    assert lines(audit).count("start task") == 2
+
+
+def test_a_worker_that_was_stopped_beyond_its_lease_completes_nothing(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    short = {"JOBS_LEASE": "6", "JOBS_HEARTBEAT": "0.5"}
+    first = start_worker("--processes", "1", **short)
+    result = tasks.sleep.enqueue(1, str(audit), "task")
+    wait_for(lambda: lines(audit))
+    first.send(signal.SIGSTOP)
+    Worker.objects.update(boot="another host")
+    second = start_worker("--processes", "1", **short)
+    result.get(timeout=20)
+    first.send(signal.SIGCONT)
+    wait_for(lambda: "event=lease_lost" in first.output())
+    assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
+    assert census() == {"tasks": 0, "results": 2, "dead letters": 0}
+    assert second.stop() == 0
+    # It goes on under another identity.
+    assert tasks.add.enqueue(1, 2).get(timeout=20) == 3
+
+
+def test_a_worker_whose_row_is_gone_starts_anew(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    worker = start_worker("--processes", "1", JOBS_LEASE="6", JOBS_HEARTBEAT="0.5")
+    Worker.objects.all().delete()
+    wait_for(lambda: "event=lease_lost" in worker.output())
+    assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
+    assert Worker.objects.count() == 1
+
+
+def test_tasks_are_in_one_place_while_workers_are_killed(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    enqueue_many([tasks.sleep.s(0.002) for _ in range(1500)])
+    for _ in range(2):
+        worker = start_worker("--processes", "2")
+        wait_for(lambda: Result.objects.count() > 50)
+        worker.kill_everything()
+    assert sum(census().values()) == 1500
+    start_worker("--processes", "2")
+    wait_for(lambda: sum(census().values()) == 1500 and not Task.objects.exists(), 60)
+    assert Result.objects.filter(state=State.SUCCESSFUL).count() == 1500

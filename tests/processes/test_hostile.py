@@ -1,0 +1,145 @@
+"""Tasks that do what no task should: only they pay for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from django_jobs import enqueue_many
+from django_jobs.models import Attempt, DeadLetter, Queue, Result
+from django_jobs.states import Reason, State
+from tests.processes import tasks
+from tests.processes.conftest import StartWorker
+from tests.processes.harness import census, finished, lines, wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_transaction_left_open_fails_its_task_and_spares_the_next(
+    start_worker: StartWorker,
+) -> None:
+    start_worker("--processes", "1")
+    tasks.leave_transaction_open.using(max_attempts=1).enqueue()
+    tasks.create_queue.enqueue("committed").get(timeout=20)
+    wait_for(finished(2))
+    assert list(Queue.objects.values_list("name", flat=True)) == ["committed"]
+    assert "left a transaction open" in DeadLetter.objects.get().message
+
+
+@pytest.mark.parametrize("how", ["retry", "text"])
+def test_an_error_that_cannot_be_looked_at_costs_only_its_task(
+    start_worker: StartWorker, how: str
+) -> None:
+    worker = start_worker("--processes", "1", "--threads", "2")
+    children = worker.children()
+    for _ in range(4):
+        tasks.raise_oddly.enqueue(how)
+    wait_for(finished(4))
+    assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
+    assert DeadLetter.objects.count() == 4
+    assert worker.children() == children
+
+
+def test_a_callback_that_fails_after_the_commit_changes_nothing(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    worker = start_worker("--processes", "1")
+    assert tasks.fail_after_commit.enqueue(str(audit)).get(timeout=20) == "done"
+    wait_for(lambda: "event=callback_failed" in worker.output())
+    assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
+    assert lines(audit) == ["run"]
+    assert not Attempt.objects.exists()
+
+
+def test_a_task_may_use_multiprocessing(start_worker: StartWorker) -> None:
+    start_worker("--processes", "1")
+    assert tasks.use_processes.enqueue().get(timeout=20) == 6
+
+
+def test_a_coroutine_that_blocks_the_loop_does_not_block_sync_tasks(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    start_worker("--processes", "1")
+    tasks.async_sleep.enqueue(0).get(timeout=20)
+    tasks.block_the_loop.enqueue(8, str(audit))
+    wait_for(lambda: lines(audit))
+    begin = time.monotonic()
+    enqueue_many([tasks.async_sleep.s(0) for _ in range(5)])
+    assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
+    assert time.monotonic() - begin < 6
+
+
+def test_a_task_that_changes_the_alarm_does_not_disarm_the_next_one(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    worker = start_worker("--processes", "1")
+    children = worker.children()
+    tasks.reset_alarm.enqueue().get(timeout=20)
+    tasks.tidy_up.enqueue(str(audit))
+    wait_for(finished(2))
+    assert lines(audit) == ["tidied up"]
+    assert worker.children() == children
+
+
+def test_the_death_of_the_fork_server_stops_nothing(start_worker: StartWorker) -> None:
+    worker = start_worker("--processes", "2")
+    for _ in range(3):
+        children = worker.children(2)
+        os.kill(_parent_of(children[0]), signal.SIGKILL)
+        wait_for(lambda gone=children: not set(gone) & set(worker.children(2)))
+        assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
+    assert worker.stop() == 0
+    assert census() == {"tasks": 0, "results": 3, "dead letters": 0}
+
+
+def _parent_of(pid: int) -> int:
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def test_a_running_task_is_revoked_within_a_second(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    start_worker("--processes", "1")
+    tasks.noop.enqueue().get(timeout=20)
+    result = tasks.interruptible.enqueue(str(audit))
+    wait_for(lambda: lines(audit))
+    begin = time.monotonic()
+    result.revoke()
+    wait_for(lambda: "interrupted" in lines(audit))
+    assert time.monotonic() - begin < 1.5
+
+
+def test_a_hangup_is_a_graceful_stop(start_worker: StartWorker, audit: Path) -> None:
+    worker = start_worker("--processes", "1")
+    tasks.sleep.enqueue(1, str(audit), "task")
+    wait_for(lambda: lines(audit))
+    worker.send(signal.SIGHUP)
+    assert worker.wait() == 0
+    assert Result.objects.get().state == State.SUCCESSFUL
+
+
+def test_a_queue_is_not_taken_for_one_that_differs_by_case(
+    start_worker: StartWorker,
+) -> None:
+    for queue in ("mail", "Mail", "m\xe1il"):
+        tasks.noop.using(queue_name=queue).enqueue()
+    start_worker("--queues", "mail", "--burst", ready=False).wait()
+    assert Result.objects.get().queue_name == "mail"
+
+
+def test_a_long_atomic_task_outlives_the_lease(
+    start_worker: StartWorker, audit: Path, requires: Callable[..., None]
+) -> None:
+    # Only there it keeps the worker from renewing its lease.
+    requires("sqlite")
+    start_worker("--processes", "1", JOBS_LEASE="2", JOBS_HEARTBEAT="0.4")
+    result = tasks.note_atomically.enqueue(str(audit), "long", "sleep")
+    assert result.get(timeout=20) == "long"
+    assert lines(audit) == ["attempt 1", "sleeps"]
+    assert Reason.CRASHES not in DeadLetter.objects.values_list("reason", flat=True)

@@ -1,0 +1,1 @@
+"""The contract of the store, the same on every database."""

@@ -1,0 +1,185 @@
+"""What only MySQL and MariaDB do: isolation, deadlocks, hints for locks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from django_jobs.models import Task
+from django_jobs.records import Demand
+from django_jobs.states import Verdict
+from django_jobs.store import Store, get_store
+from django_jobs.store.mysql import REPEATS, MySQLStore
+from tests.store.samples import (
+    WORKER,
+    claim,
+    claim_new,
+    insert,
+    on_both,
+    outcome,
+)
+from tests.store.test_concurrency import together, worker_of
+from tests.store.test_query_plans import explain, recorded
+
+pytestmark = on_both
+
+DEADLOCK = 1213
+
+
+@pytest.fixture
+def store(_django_db_helper: None, requires: Callable[..., None]) -> MySQLStore:
+    requires("mysql")
+    store = get_store("default")
+    assert isinstance(store, MySQLStore)
+    return store
+
+
+@pytest.fixture
+def pauses(store: MySQLStore, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often a transaction was repeated."""
+    pauses: list[int] = []
+    monkeypatch.setattr(store, "pause", lambda: pauses.append(1))
+    return pauses
+
+
+def failing(times: int, code: int = DEADLOCK) -> Callable[[], str]:
+    left = [code] * times
+
+    def work() -> str:
+        if left:
+            raise OperationalError(left.pop(), "no")
+        return "done"
+
+    return work
+
+
+def test_a_transaction_that_was_rolled_back_is_repeated(
+    store: MySQLStore, pauses: list[int]
+) -> None:
+    assert store.in_transaction(failing(3)) == "done"
+    assert len(pauses) == 3
+
+
+def test_not_for_ever(store: MySQLStore, pauses: list[int]) -> None:
+    with pytest.raises(OperationalError):
+        store.in_transaction(failing(REPEATS + 1))
+    assert len(pauses) == REPEATS
+
+
+def test_other_errors_are_not_repeated(store: MySQLStore, pauses: list[int]) -> None:
+    with pytest.raises(OperationalError):
+        store.in_transaction(failing(1, code=1054))
+    assert pauses == []
+
+
+def test_the_callers_transaction_is_never_repeated(
+    store: MySQLStore, pauses: list[int]
+) -> None:
+    with pytest.raises(OperationalError), transaction.atomic():
+        store.in_transaction(failing(1))
+    assert pauses == []
+
+
+def test_a_real_deadlock_is_survived(store: MySQLStore) -> None:
+    first, second = (insert(store, 1, metadata="0")[0] for _ in range(2))
+
+    def change(ids: list[str]) -> Callable[[], Any]:
+        update = "UPDATE {task} SET metadata = metadata + 1 WHERE id = %s"
+
+        def work() -> None:
+            for task_id in ids:
+                store.run(update, [store.to_id(task_id)])
+
+        return lambda: [store.in_transaction(work) for _ in range(30)]
+
+    together(change([first, second]), change([second, first]))
+    assert set(Task.objects.values_list("metadata", flat=True)) == {"60"}
+
+
+def test_workers_do_not_deadlock(store: MySQLStore, pauses: list[int]) -> None:
+    for number in range(200):
+        insert(store, queue_name="ab"[number % 2])
+    demands = [Demand(9), Demand(9, ("a", "b")), Demand(9, ("b", "a")), Demand(9)]
+    together(*[worker_of(store, demand) for demand in demands])
+    assert not Task.objects.exists()
+    assert pauses == []
+
+
+def test_what_locks_rows_reads_no_others(store: MySQLStore) -> None:
+    # On a small table the optimiser would rather read and lock all of it.
+    insert(store, 105)
+    tasks = claim(store, 100)
+    with recorded() as statements, transaction.atomic():
+        for verdict in (Verdict.SUCCESSFUL, Verdict.RELEASED, Verdict.FAILED):
+            part, tasks = tasks[:30], tasks[30:]
+            told = [outcome(task, verdict, started=0.0) for task in part]
+            assert store.cycle(WORKER, told, Demand(1)).stale == []
+        store.revoke([task.id for task in tasks])
+        store.sign_off(WORKER)
+        store.rescue()
+    plans = [line for sql in statements if locks(sql) for line in explain(sql)]
+    indexes = {line.split()[2] for line in plans if "django_jobs_task" in line}
+    assert indexes == {
+        "PRIMARY",
+        "django_jobs_task_ready",
+        "django_jobs_task_running",
+    }
+    assert [line for line in plans if "SCAN" in line] == []
+
+
+def locks(sql: str) -> bool:
+    return sql.startswith(("UPDATE", "DELETE")) or "FOR UPDATE" in sql
+
+
+@pytest.mark.parametrize("level", ["repeatable read", None])
+def test_every_transaction_is_read_committed(
+    store: MySQLStore, level: str | None
+) -> None:
+    options = connection.settings_dict["OPTIONS"]
+    connection.close()
+    options["isolation_level"] = level
+    try:
+        assert store.in_transaction(lambda: sees_commits(store))
+        assert len(claim_new(store, 2)) == 2
+    finally:
+        connection.close()
+        del options["isolation_level"]
+
+
+def sees_commits(store: MySQLStore) -> bool:
+    """Does the open transaction see what others commit meanwhile?"""
+    before = Task.objects.count()
+    thread = threading.Thread(target=lambda: (insert(store), connection.close()))
+    thread.start()
+    thread.join(60)
+    return Task.objects.count() > before
+
+
+def test_a_locked_task_is_left_out(store: MySQLStore) -> None:
+    first, second = insert(store, 2)
+    with transaction.atomic():
+        Task.objects.select_for_update().get(pk=first)
+        (others,) = together(lambda: claim(store))
+    assert [task.id for task in others] == [second]
+
+
+def test_ids_are_as_the_server_stores_them(store: Store) -> None:
+    assert isinstance(store, MySQLStore)
+    (task,) = claim_new(store)
+    assert len(task.id) == 36
+    is_native = connection.features.has_native_uuid_field
+    assert store.to_id(WORKER) == (WORKER if is_native else WORKER.replace("-", ""))
+
+
+def test_ids_without_hyphens_serve_as_well(
+    store: MySQLStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on MySQL; MariaDB compares its own type with either form.
+    monkeypatch.setattr(store, "has_native_ids", False)
+    (task,) = claim_new(store)
+    assert store.revoke_requests(WORKER) == []
+    assert store.held(WORKER) == [(task.id, 1)]

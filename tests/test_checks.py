@@ -1,0 +1,404 @@
+"""Every mistake in the settings that can be seen has a check, an id and a hint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import django
+import pytest
+from django.conf import settings
+from django.core import checks as django_checks
+from django.core.checks import CheckMessage
+from django.db import OperationalError, connections
+from django.test import override_settings
+
+from django_jobs import checks, definitions
+from django_jobs.checks import databases, layout, tasks
+from django_jobs.checks import settings as settings_checks
+from django_jobs.decorators import task
+
+Requires = Callable[..., None]
+OURS = "django_jobs.backend.JobsBackend"
+ALIASES = ["default", "other"]
+
+
+def ids(messages: Iterable[CheckMessage]) -> list[str]:
+    """Return the numbers of the messages, each of which must help."""
+    messages = list(messages)
+    assert all(message.hint for message in messages)
+    return [str(message.id).removeprefix("django_jobs.") for message in messages]
+
+
+@contextmanager
+def jobs(**given: Any) -> Iterator[None]:
+    with override_settings(DJANGO_JOBS=given):
+        yield
+
+
+def test_the_settings_of_the_tests_are_right() -> None:
+    assert checks.check_settings() == []
+    assert checks.check_layout() == []
+    assert checks.check_tasks() == []
+
+
+@pytest.mark.django_db(databases=ALIASES)
+def test_the_databases_of_the_tests_are_right() -> None:
+    assert checks.check_databases(databases=ALIASES) == []
+
+
+def test_manage_py_check_runs_them_all(monkeypatch: Any) -> None:
+    registered = django_checks.registry.registry.get_checks(True)
+    for check in (
+        checks.check_settings,
+        checks.check_layout,
+        checks.check_tasks,
+        checks.check_databases,
+    ):
+        assert check in registered
+    with jobs(QUEUE=["mail"]):
+        assert "django_jobs.E001" in [
+            each.id for each in django_checks.run_checks(databases=ALIASES)
+        ]
+
+
+@pytest.mark.skipif(django.VERSION < (6, 0), reason="Django has no tasks")
+def test_djangos_own_check_of_tasks_is_registered() -> None:
+    names = [check.__module__ for check in django_checks.registry.registry.get_checks()]
+    assert "django.tasks.checks" in names
+
+
+# -- DJANGO_JOBS -------------------------------------------------------------------
+
+
+def test_an_unknown_key_or_a_wrong_type_is_an_error_that_helps() -> None:
+    with jobs(QUEUE=["mail"], LEASE="long"):
+        first, second = checks.check_settings()
+        assert ids([first, second]) == ["E001", "E001"]
+        assert "Did you mean 'QUEUES'?" in first.msg
+        assert "must be a number of seconds" in second.msg
+        # What reads the settings has nothing to say, and does not fail.
+        assert checks.check_layout() == checks.check_tasks() == []
+        assert checks.check_databases(databases=ALIASES) == []
+    with override_settings(DJANGO_JOBS=["QUEUES"]):
+        assert ids(checks.check_settings()) == ["E001"]
+
+
+@pytest.mark.parametrize(
+    ("given", "number"),
+    [
+        ({"DATABASE": "nowhere"}, "E002"),
+        ({"LISTEN_DATABASE": "nowhere"}, "E003"),
+        ({"MIDDLEWARE": ["django_jobs.middleware.nothing"]}, "E004"),
+        ({"MIDDLEWARE": ["no.such.module"]}, "E004"),
+        ({"ENQUEUE_MIDDLEWARE": ["django_jobs.middleware.__name__"]}, "E004"),
+        ({"HEARTBEAT": 16, "LEASE": 30}, "E005"),
+        ({"SOFT_TIME_LIMIT": 9, "TIME_LIMIT": 8}, "E006"),
+        ({"QUEUES": ["mail"]}, "E007"),
+        ({"MAX_ATTEMPTS": 0}, "E008"),
+        ({"TIME_LIMIT": 0}, "E008"),
+        ({"BACKOFF_BASE": 10, "BACKOFF_CAP": 5}, "E009"),
+        ({"POLL_FASTEST": 3}, "E009"),
+    ],
+)
+def test_settings_that_contradict_are_errors(
+    given: dict[str, Any], number: str
+) -> None:
+    with jobs(**given):
+        assert ids(checks.check_settings()) == [number]
+
+
+def test_the_names_of_a_middleware_that_works_are_no_mistake() -> None:
+    with jobs(MIDDLEWARE=["django_jobs.middleware.locale"], HEARTBEAT=15, LEASE=30):
+        assert checks.check_settings() == []
+
+
+def test_listening_goes_to_a_postgresql(requires: Requires) -> None:
+    with jobs(LISTEN_DATABASE="other"):
+        is_postgresql = connections["other"].vendor == "postgresql"
+        assert ids(checks.check_settings()) == ([] if is_postgresql else ["E003"])
+
+
+@override_settings(USE_TZ=False)
+def test_times_without_zones_are_a_warning() -> None:
+    assert ids(checks.check_settings()) == ["W001"]
+
+
+@pytest.mark.skipif(django.VERSION >= (6, 0), reason="Django has tasks itself")
+def test_tasks_without_their_framework_are_noticed(monkeypatch: Any) -> None:
+    with override_settings(TASKS={"default": {"BACKEND": OURS}}):
+        monkeypatch.setattr(settings_checks, "find_spec", lambda name: None)
+        [message] = checks.check_settings()
+        assert ids([message]) == ["E010"]
+        assert "django-jobworker[backport]" in str(message.hint)
+        monkeypatch.setattr(settings_checks, "find_spec", lambda name: name)
+        monkeypatch.setattr(settings_checks.apps, "is_installed", lambda name: False)
+        assert ids(checks.check_settings()) == ["W002"]
+    with override_settings(TASKS={"default": {"BACKEND": "another.Backend"}}):
+        assert checks.check_settings() == []
+
+
+# -- DATABASES and routers ---------------------------------------------------------
+
+
+class Fake:
+    """A database that needs not be there."""
+
+    def __init__(self, vendor: str, **given: Any) -> None:
+        self.alias = "default"
+        self.vendor = self.display_name = vendor
+        self.settings_dict = {
+            "AUTOCOMMIT": True,
+            "CONN_MAX_AGE": 0,
+            "HOST": "",
+            "NAME": "site",
+            "PORT": "",
+            "OPTIONS": {},
+            **given,
+        }
+        self.answer: Any = ()
+        self.mysql_is_mariadb = False
+
+    def ensure_connection(self) -> None: ...
+
+    def is_in_memory_db(self) -> bool:
+        return False
+
+    @contextmanager
+    def cursor(self) -> Iterator[Any]:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        yield SimpleNamespace(execute=lambda sql: None, fetchone=lambda: self.answer)
+
+
+@pytest.fixture
+def found(monkeypatch: Any) -> Callable[[Fake], list[str]]:
+    """Check a fake as the queue's database, by settings and by asking it."""
+
+    def check(fake: Fake) -> list[str]:
+        for module in (layout, databases):
+            monkeypatch.setattr(module, "connections", {"default": fake})
+        with override_settings(TASKS={}):
+            asked = [] if fake.answer == () else checks.check_databases(["default"])
+            return ids([*checks.check_layout(), *asked])
+
+    return check
+
+
+Found = Callable[[Fake], list[str]]
+GOOD_SQLITE = {"transaction_mode": "IMMEDIATE", "timeout": 20}
+
+
+def test_a_database_on_which_the_queue_cannot_work_is_an_error(found: Found) -> None:
+    assert found(Fake("oracle")) == ["E011"]
+    assert found(Fake("mysql", AUTOCOMMIT=False)) == ["E012"]
+
+
+def test_the_ways_of_sqlite_are_checked(found: Found) -> None:
+    assert found(Fake("sqlite", OPTIONS=GOOD_SQLITE)) == []
+    assert found(Fake("sqlite")) == ["W005", "W006"]
+    assert found(Fake("sqlite", NAME=":memory:", OPTIONS=GOOD_SQLITE)) == ["W004"]
+    deferred = GOOD_SQLITE | {"transaction_mode": "DEFERRED"}
+    assert found(Fake("sqlite", OPTIONS=deferred)) == ["W005"]
+    hasty = GOOD_SQLITE | {"timeout": 1}
+    assert found(Fake("sqlite", OPTIONS=hasty)) == ["W006"]
+
+
+def test_a_pool_with_lasting_connections_is_an_error(found: Found) -> None:
+    pooled = {"OPTIONS": {"pool": True}}
+    assert found(Fake("postgresql", **pooled)) == []
+    assert found(Fake("postgresql", **pooled, CONN_MAX_AGE=60)) == ["E014"]
+
+
+def test_what_looks_like_a_pooler_needs_a_direct_way_to_listen(found: Found) -> None:
+    for given in ({"PORT": 6432}, {"HOST": "pgbouncer.internal"}):
+        assert found(Fake("postgresql", **given)) == ["W007"]
+        with jobs(NOTIFY=False):
+            assert found(Fake("postgresql", **given)) == []
+        with jobs(LISTEN_DATABASE="other"):
+            assert found(Fake("postgresql", **given)) == []
+    assert found(Fake("postgresql", HOST="db", PORT=5432)) == []
+
+
+class ReadsElsewhere:
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+        return "other" if model._meta.app_label == "django_jobs" else None
+
+
+class NoTables:
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        return False if app_label == "django_jobs" else None
+
+
+def test_a_router_that_parts_the_queue_is_noticed() -> None:
+    with override_settings(DATABASE_ROUTERS=[f"{__name__}.ReadsElsewhere"]):
+        assert ids(checks.check_layout()) == ["W003"]
+    with override_settings(DATABASE_ROUTERS=[f"{__name__}.NoTables"]):
+        assert ids(checks.check_layout()) == ["E013"]
+    with jobs(DATABASE="other"):
+        assert ids(checks.check_layout()) == ["W003"]
+
+
+# -- what the databases say --------------------------------------------------------
+
+
+def asked(vendor: str, answer: Any, **attributes: Any) -> Fake:
+    fake = Fake(vendor, OPTIONS=GOOD_SQLITE if vendor == "sqlite" else {})
+    fake.answer = answer
+    fake.__dict__.update(attributes)
+    return fake
+
+
+def test_a_database_that_is_too_old_is_an_error(found: Found) -> None:
+    library = SimpleNamespace(sqlite_version_info=(3, 36, 0))
+    assert found(asked("sqlite", ["wal"], Database=library)) == ["E015"]
+    library.sqlite_version_info = (3, 37, 0)
+    assert found(asked("sqlite", ["wal"], Database=library)) == []
+    assert found(asked("postgresql", [1], pg_version=130011)) == ["E015"]
+    assert found(asked("postgresql", [1], pg_version=140000)) == []
+    level = ["isolation", "READ-COMMITTED"]
+    for version, is_mariadb in (((10, 5, 9), True), ((5, 7, 40), False)):
+        fake = asked("mysql", level, mysql_version=version, mysql_is_mariadb=is_mariadb)
+        assert found(fake) == ["E015"]
+    assert found(asked("mysql", level, mysql_version=(8, 0, 11))) == []
+
+
+def test_another_isolation_of_mysql_is_a_warning(found: Found) -> None:
+    level = ["isolation", "REPEATABLE-READ"]
+    assert found(asked("mysql", level, mysql_version=(8, 4, 0))) == ["W012"]
+
+
+def test_a_database_that_does_not_answer_is_a_warning(found: Found) -> None:
+    fake = asked("postgresql", OperationalError("connection refused\nhint"))
+
+    def refuse() -> None:
+        raise OperationalError("connection refused\nIs the server running?")
+
+    fake.ensure_connection = refuse  # type: ignore[method-assign]
+    assert found(fake) == ["W010"]
+
+
+@pytest.mark.django_db(transaction=True, databases=ALIASES)
+def test_a_real_sqlite_without_wal_is_a_warning(requires: Requires) -> None:
+    requires("sqlite")
+    with connections["default"].cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode=DELETE")
+    try:
+        assert ids(checks.check_databases(["default", "other"])) == ["W011"]
+        assert checks.check_databases(["other"]) == []
+        assert checks.check_databases() == []
+    finally:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode=WAL")
+
+
+@pytest.mark.django_db(transaction=True, databases=ALIASES)
+def test_a_real_mariadb_that_locks_gaps_is_a_warning(requires: Requires) -> None:
+    requires("mysql")
+    connection = connections["default"]
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    try:
+        assert ids(checks.check_databases(ALIASES)) == ["W012"]
+    finally:
+        connection.close()
+
+
+@pytest.mark.skipif(not hasattr(settings, "TASKS"), reason="Django has no tasks")
+@pytest.mark.django_db(transaction=True, databases=ALIASES)
+def test_queues_of_the_backends_are_checked_too(requires: Requires) -> None:
+    assert layout.queue_aliases() == ["default", "other"]
+    with override_settings(TASKS={}):
+        assert layout.queue_aliases() == ["default"]
+
+
+# -- tasks -------------------------------------------------------------------------
+
+
+def checked_task() -> None: ...
+
+
+@pytest.fixture
+def declare(monkeypatch: Any) -> Callable[..., None]:
+    monkeypatch.setattr(definitions, "_definitions", {})
+    return lambda **options: void(task(**options)(checked_task))
+
+
+def void(definition: object) -> None:
+    """Forget the definition; the registry has it."""
+
+
+def test_a_task_of_a_queue_that_is_not_declared_is_an_error(
+    declare: Callable[..., None],
+) -> None:
+    declare(queue_name="mails")
+    assert checks.check_tasks() == []
+    with jobs(QUEUES=["default", "mail"]):
+        [message] = checks.check_tasks()
+        assert ids([message]) == ["E020"]
+        assert "Did you mean 'mail'?" in message.msg
+
+
+def test_a_soft_limit_beyond_the_hard_one_of_the_settings_is_an_error(
+    declare: Callable[..., None],
+) -> None:
+    declare(soft_time_limit=60)
+    assert checks.check_tasks() == []
+    with jobs(TIME_LIMIT=30):
+        assert ids(checks.check_tasks()) == ["E021"]
+    with jobs(TIME_LIMIT=90):
+        assert tasks.check_tasks() == []
+
+
+# -- an alias of TASKS -------------------------------------------------------------
+
+
+@pytest.fixture
+def backend() -> Callable[..., Any]:
+    if django.VERSION < (6, 0):
+        pytest.importorskip("django_tasks", reason="the backport is not installed")
+    from django_jobs.backend import JobsBackend
+
+    return lambda **params: JobsBackend("default", params)
+
+
+def test_a_backend_with_right_options_has_no_problems(
+    backend: Callable[..., Any],
+) -> None:
+    options = {
+        "DATABASE": "other",
+        "MAX_ATTEMPTS": 3,
+        "ENQUEUE_ON_COMMIT": True,
+        "MODULES": ["tests.thirdparty.elsewhere"],
+    }
+    assert backend().check() == []
+    assert backend(QUEUES=["mail"], OPTIONS=options).check() == []
+
+
+@override_settings(INSTALLED_APPS=[])
+def test_a_backend_without_its_app_is_an_error(backend: Callable[..., Any]) -> None:
+    [message] = backend().check()
+    assert ids([message]) == ["E030"]
+    assert "django_jobs" in message.hint
+
+
+@pytest.mark.parametrize(
+    ("params", "number"),
+    [
+        ({"QUEUES": "default"}, "E031"),
+        ({"OPTIONS": {"DATABSE": "other"}}, "E032"),
+        ({"OPTIONS": {"DATABASE": "nowhere"}}, "E033"),
+        ({"OPTIONS": {"MAX_ATTEMPTS": 0}}, "E033"),
+        ({"OPTIONS": {"ENQUEUE_ON_COMMIT": "yes"}}, "E033"),
+        ({"OPTIONS": {"MODULES": ["no.such.module"]}}, "E033"),
+    ],
+)
+def test_wrong_parameters_of_a_backend_are_errors(
+    backend: Callable[..., Any], params: dict[str, Any], number: str
+) -> None:
+    [message] = backend(**params).check()
+    assert ids([message]) == [number]
+    if number == "E032":
+        assert message.hint == "Did you mean 'DATABASE'?"

@@ -1,0 +1,1 @@
+"""An app that knows Django's own tasks and nothing of django_jobs."""

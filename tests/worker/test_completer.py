@@ -1,0 +1,182 @@
+"""The threads that speak to the database."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from django_jobs.store import Store, get_store
+from django_jobs.worker import completer as module
+from django_jobs.worker.completer import Completer, Job
+from tests.worker.parts import PATIENCE
+
+Start = Callable[[], tuple[Completer, "SimpleQueue[Job]"]]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Start a completer that waits hardly at all; return it and what it has done."""
+    monkeypatch.setattr(module, "FIRST_WAIT", 0.0001)
+    monkeypatch.setattr(module, "LONGEST_WAIT", 0.001)
+    started: list[Completer] = []
+
+    def make() -> tuple[Completer, SimpleQueue[Job]]:
+        done: SimpleQueue[Job] = SimpleQueue()
+        started.append(Completer(get_store("default"), done.put))
+        started[-1].start()
+        return started[-1], done
+
+    yield make
+    for completer in started:
+        completer.close(PATIENCE)
+
+
+def failing(times: float, answer: str = "answer") -> Callable[[Store], str]:
+    """Return work that fails so many times."""
+    calls = iter(range(10**9))
+
+    def work(store: Store) -> str:
+        if next(calls) < times:
+            raise OperationalError("the database is away")
+        return answer
+
+    return work
+
+
+def run(completer: Completer, done: SimpleQueue[Job], job: Job) -> Job:
+    completer.submit(job)
+    finished = done.get(timeout=PATIENCE)
+    completer.finish(finished)
+    return finished
+
+
+def never(answer: Any = None) -> None:
+    raise AssertionError("must not be called")
+
+
+def test_an_answer_comes_back_as_a_value(start: Start) -> None:
+    completer, done = start()
+    answers: list[object] = []
+    job = run(completer, done, Job("x", lambda store: store, answers.append))
+    assert answers == [completer.store]
+    assert (job.failures, job.error, completer.in_flight) == (0, None, 0)
+
+
+def test_the_work_is_done_in_another_thread(start: Start) -> None:
+    completer, done = start()
+    names: list[str] = []
+    work = lambda store: threading.current_thread().name  # noqa: E731
+    run(completer, done, Job("x", work, names.append))
+    assert names[0].startswith("database-")
+
+
+@pytest.mark.parametrize("failures", [1, 7])
+def test_a_vital_job_is_repeated_until_it_succeeds(start: Start, failures: int) -> None:
+    completer, done = start()
+    answers: list[str] = []
+    job = run(completer, done, Job("x", failing(failures), answers.append))
+    assert answers == ["answer"]
+    assert job.failures == failures
+
+
+def test_a_job_that_is_not_vital_is_only_tried(start: Start) -> None:
+    completer, done = start()
+    failed: list[bool] = []
+    job = Job("x", failing(1), never, False, lambda: failed.append(True))
+    run(completer, done, job)
+    assert (failed, job.failures) == ([True], 1)
+    assert isinstance(job.error, OperationalError)
+
+
+def test_not_only_errors_of_the_database_are_survived(start: Start) -> None:
+    completer, done = start()
+    run(completer, done, Job("x", lambda store: 1 / 0, never, is_vital=False))
+    assert run(completer, done, Job("y", failing(0), len)).answer == "answer"
+
+
+def test_failing_is_said_once_and_so_is_the_recovery(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "django_jobs")
+    completer, done = start()
+    run(completer, done, Job("claim", failing(5), len))
+    words = [record.getMessage() for record in caplog.records]
+    assert words == [
+        "event=database_failing job=claim",
+        "event=database_back job=claim failures=5",
+    ]
+
+
+def test_a_new_connection_is_used_after_a_failure(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    completer, done = start()
+    closed: list[str] = []
+    connection = type("Connection", (), {"close": lambda self: closed.append("x")})
+    connections = {completer.store.alias: connection()}
+    monkeypatch.setattr(module, "connections", connections)
+    run(completer, done, Job("x", failing(3), len))
+    assert len(closed) == 3
+
+
+def test_closing_gives_up_what_still_fails(start: Start) -> None:
+    completer, done = start()
+    tried = threading.Event()
+    error = OperationalError("the database is away for good")
+
+    def work(store: Store) -> None:
+        tried.set()
+        raise error
+
+    completer.submit(Job("x", work, never))
+    assert tried.wait(PATIENCE)
+    completer.close(PATIENCE)
+    job = done.get(timeout=PATIENCE)
+    completer.finish(job)
+    assert (job.error, completer.in_flight) == (error, 0)
+
+
+def test_closing_still_does_what_was_submitted(start: Start) -> None:
+    completer, done = start()
+    for _ in range(5):
+        completer.submit(Job("x", failing(0), len))
+    completer.close(PATIENCE)
+    assert [done.get(timeout=PATIENCE).answer for _ in range(5)] == ["answer"] * 5
+
+
+def test_waits_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    completer = Completer(get_store("default"), never)
+    waits: list[float] = []
+    monkeypatch.setattr(completer._hurry, "wait", waits.append)
+    job = Job("x", never, never)
+    for _ in range(2000):
+        completer._after_failure(job, OperationalError())
+    assert waits[0] <= 1.5 * module.FIRST_WAIT < waits[5]
+    assert max(waits) <= 1.5 * module.LONGEST_WAIT
+
+
+def test_as_many_jobs_are_under_way_as_the_database_takes(start: Start) -> None:
+    completer, _ = start()
+    gate = threading.Event()
+    for place in range(completer.store.cycles_in_flight):
+        assert completer.is_free, place
+        completer.submit(Job("x", lambda store: gate.wait(PATIENCE), len))
+    assert not completer.is_free
+    gate.set()
+
+
+def test_writers_of_an_unfair_database_take_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = get_store("default")
+    for has_single_writer in (True, False):
+        monkeypatch.setattr(type(store), "has_single_writer", has_single_writer)
+        turn = Completer(store, never).turn
+        assert isinstance(turn, nullcontext) is not has_single_writer

@@ -1,0 +1,185 @@
+"""The worker's sign of life."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from django_jobs.worker import heartbeat as module
+from django_jobs.worker.heartbeat import Heartbeat
+from tests.worker.parts import PATIENCE, wait_for
+
+Beat = tuple[str, float, bool]
+
+
+class BeatStore:
+    """Notes renewals; fails or says no when it is told to."""
+
+    alias = "default"
+
+    def __init__(self) -> None:
+        self.renewals: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
+        self.looks: SimpleQueue[str] = SimpleQueue()
+        self.answers: list[bool | Exception] = []
+        self.revoked: list[list[str] | Exception] = []
+
+    def renew(self, worker_id: str, lease: float, *, state: str, running: int) -> bool:
+        answer = self.answers.pop(0) if self.answers else True
+        self.renewals.put((worker_id, lease, state, running))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def revoke_requests(self, worker_id: str) -> list[str]:
+        answer = self.revoked.pop(0) if self.revoked else []
+        self.looks.put(worker_id)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Scene:
+    def __init__(self, interval: float, turn: Any = None) -> None:
+        self.store = BeatStore()
+        self.renewed: SimpleQueue[Beat] = SimpleQueue()
+        self.revoked: SimpleQueue[list[str]] = SimpleQueue()
+        self.heartbeat = Heartbeat(
+            self.store,  # type: ignore[arg-type]
+            turn or nullcontext(),
+            interval=interval,
+            lease=30.0,
+            renewed=lambda *beat: self.renewed.put(beat),
+            revoked=self.revoked.put,
+        )
+        self.heartbeat.worker_id = "me"
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Scene]]:
+    made: list[Scene] = []
+
+    def make(interval: float = 0.001, turn: Any = None) -> Scene:
+        made.append(Scene(interval, turn))
+        return made[-1]
+
+    yield make
+    for scene in made:
+        scene.heartbeat.close(PATIENCE)
+        assert not scene.heartbeat._thread.is_alive()
+
+
+Start = Callable[..., Scene]
+
+
+def test_the_lease_is_renewed_again_and_again(start: Start) -> None:
+    scene = start()
+    scene.heartbeat.start()
+    beats = [scene.renewed.get(timeout=PATIENCE) for _ in range(3)]
+    assert [(beat[0], beat[2]) for beat in beats] == [("me", True)] * 3
+    assert sorted(beats) == beats
+
+
+def test_the_row_says_how_the_worker_is(start: Start) -> None:
+    scene = start()
+    scene.heartbeat.state, scene.heartbeat.running = "stopping", 3
+    scene.heartbeat.start()
+    assert scene.store.renewals.get(timeout=PATIENCE) == ("me", 30.0, "stopping", 3)
+
+
+def test_a_lost_lease_is_told(start: Start) -> None:
+    scene = start()
+    scene.store.answers = [False]
+    scene.heartbeat.start()
+    assert scene.renewed.get(timeout=PATIENCE)[2] is False
+
+
+def test_a_failed_renewal_is_no_answer_and_is_repeated(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = start()
+    scene.store.answers = [OperationalError("away"), RuntimeError("odd"), True]
+    scene.heartbeat.start()
+    assert scene.renewed.get(timeout=PATIENCE)[2] is True
+    assert caplog.text.count("event=heartbeat_failed") == 2
+
+
+def test_an_answer_counts_from_before_the_statement(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = start()
+    begun, may_go = threading.Event(), threading.Event()
+
+    def renew(*args: object, **more: object) -> bool:
+        begun.set()
+        return may_go.wait(PATIENCE)
+
+    monkeypatch.setattr(scene.store, "renew", renew)
+    scene.heartbeat.start()
+    assert begun.wait(PATIENCE)
+    now = module.time.monotonic()
+    may_go.set()
+    assert scene.renewed.get(timeout=PATIENCE)[1] <= now
+
+
+def test_an_identity_that_changed_meanwhile_is_not_mixed_up(start: Start) -> None:
+    turn = threading.Lock()
+    scene = start(turn=turn)
+    with turn:
+        scene.heartbeat.start()
+        scene.heartbeat.worker_id = "me anew"
+    told = {scene.renewed.get(timeout=PATIENCE)[0] for _ in range(2)}
+    assert told <= {"me", "me anew"}
+    assert scene.store.renewals.get(timeout=PATIENCE)[0] in told
+
+
+def test_revocations_are_looked_for_while_something_runs(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REVOKE_CHECK", 0.001)
+    scene = start(interval=3600.0)
+    scene.heartbeat.running = 1
+    scene.store.revoked = [[], OperationalError("away"), ["a", "b"]]
+    scene.heartbeat.start()
+    assert scene.revoked.get(timeout=PATIENCE) == ["a", "b"]
+    assert scene.store.renewals.empty()
+
+
+def test_an_idle_worker_looks_for_no_revocations(start: Start) -> None:
+    scene = start()
+    scene.heartbeat.start()
+    scene.heartbeat.look_for_revocations()
+    for _ in range(3):
+        scene.renewed.get(timeout=PATIENCE)
+    assert scene.store.looks.empty()
+
+
+def test_a_hint_is_followed_at_once(start: Start) -> None:
+    scene = start(interval=3600.0)
+    scene.heartbeat.start()
+    scene.heartbeat.running = 1
+    scene.heartbeat.look_for_revocations()
+    assert scene.store.looks.get(timeout=PATIENCE) == "me"
+
+
+def test_the_first_task_begins_the_looks_for_revocations(start: Start) -> None:
+    scene = start(interval=3600.0)
+    scene.heartbeat.start()
+    scene.heartbeat.set_running(1)
+    assert scene.store.looks.get(timeout=PATIENCE) == "me"
+
+
+def test_it_ends_at_once_although_the_next_beat_is_far(start: Start) -> None:
+    scene = start(interval=3600.0)
+    scene.heartbeat.start()
+    scene.heartbeat.close(PATIENCE)
+    wait_for(lambda: not scene.heartbeat._thread.is_alive())
+
+
+def test_closing_one_that_was_never_started_does_no_harm(start: Start) -> None:
+    start().heartbeat.close(PATIENCE)

@@ -1,0 +1,301 @@
+"""What wakes an idle worker."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+
+from django_jobs.store import get_store
+from django_jobs.worker import listener as module
+from django_jobs.worker.listener import Listener, _Notifications
+from tests.worker.parts import PATIENCE, Clock, wait_for
+
+Scripted = list[list[str]]
+
+
+class Scene:
+    """A listener whose connection and clock follow a script."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.wakes = 0
+        self.pings: list[tuple[float, str]] = []
+        self.heard: list[bool] = []
+        self.listener = Listener(get_store("default"), "default", "me", self.wake)
+
+    def wake(self) -> None:
+        self.wakes += 1
+
+    def play(self, *steps: list[str] | float) -> None:
+        """Receive these payloads; a number is seconds without any."""
+        script = list(steps)
+
+        def wait(seconds: float) -> list[str]:
+            self.heard.append(self.listener.is_heard)
+            if not script:
+                self.listener._stop.set()
+                return []
+            step = script[0]
+            if isinstance(step, list):
+                return script.pop(0)  # type: ignore[return-value]
+            self.clock.now += seconds
+            script[0] = step - seconds
+            if script[0] <= 0:
+                script.pop(0)
+            return []
+
+        notifications: Any = SimpleNamespace(wait=wait)
+        self.listener._hear(self.connection(), notifications)
+        self.listener._stop.clear()
+
+    def connection(self) -> Any:
+        pings, clock = self.pings, self.clock
+
+        class Cursor:
+            def __enter__(self) -> Cursor:
+                return self
+
+            def __exit__(self, *error: object) -> None: ...
+
+            def execute(self, statement: str, parameters: list[str]) -> None:
+                assert "pg_notify('django_jobs'" in statement
+                pings.append((clock.now, parameters[0]))
+
+        return SimpleNamespace(cursor=Cursor)
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return Scene(clock)
+
+
+# -- notifications -----------------------------------------------------------------
+
+
+def test_a_notification_wakes(scene: Scene) -> None:
+    scene.play([""], ["", ""])
+    assert scene.wakes == 3
+
+
+def test_pings_wake_nobody(scene: Scene) -> None:
+    scene.play(["ping me", "ping another"])
+    assert scene.wakes == 0
+
+
+def test_notifications_are_relied_on_when_the_own_ping_comes_back(
+    scene: Scene,
+) -> None:
+    scene.play(["ping another"], ["ping me"])
+    assert scene.heard == [False, False, True]
+
+
+def test_the_way_is_checked_again_and_again(scene: Scene) -> None:
+    scene.play(["ping me"], 2.5 * module.PING)
+    begin = scene.pings[0][0]
+    times = [time - begin for time, _ in scene.pings]
+    assert times == [0, module.PING, 2 * module.PING]
+    assert {ping for _, ping in scene.pings} == {"ping me"}
+
+
+def test_swallowed_notifications_are_said_once(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.play(10 * module.PING)
+    assert caplog.text.count("event=notifications_swallowed") == 1
+    assert "LISTEN_DATABASE" in caplog.text
+    assert not scene.listener.is_heard
+
+
+def test_lost_notifications_are_said_once_and_no_more_relied_on(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.play(["ping me"], 10 * module.PING)
+    assert caplog.text.count("event=notifications_lost") == 1
+    assert "swallowed" not in caplog.text
+    assert not scene.listener.is_heard
+
+
+def test_notifications_that_come_back_are_relied_on_again(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "django_jobs")
+    scene.play(["ping me"], 2 * module.PING, ["ping me"], ["x"])
+    assert scene.heard[-1]
+    assert caplog.text.count("event=notifications_heard") == 2
+
+
+def test_a_late_echo_is_an_echo(scene: Scene) -> None:
+    scene.play(2 * module.ECHO, ["ping me"], ["x"])
+    assert scene.heard[-1]
+
+
+# -- drivers -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+Ends = tuple[socket.socket, socket.socket]
+
+
+def test_psycopg_3_is_read_while_waiting_and_by_its_handler(ends: Ends) -> None:
+    arrived = [
+        SimpleNamespace(extra=b"one"),
+        SimpleNamespace(extra="zw\u00f6lf".encode()),
+    ]
+    handlers: list[Callable[[Any], None]] = []
+    pgconn = SimpleNamespace(
+        consume_input=lambda: ends[0].recv(1),
+        notifies=lambda: arrived.pop(0) if arrived else None,
+    )
+    raw = SimpleNamespace(
+        pgconn=pgconn, fileno=ends[0].fileno, add_notify_handler=handlers.append
+    )
+    notifications = _Notifications(raw)
+    ends[1].send(b"x")
+    assert notifications.wait(PATIENCE) == ["one", "zw\u00f6lf"]
+    handlers[0](SimpleNamespace(payload="during a statement"))
+    assert notifications.wait(PATIENCE) == ["during a statement"]
+
+
+def test_psycopg2_is_polled(ends: Ends) -> None:
+    raw = SimpleNamespace(
+        poll=lambda: ends[0].recv(1),
+        fileno=ends[0].fileno,
+        notifies=[SimpleNamespace(payload="one"), SimpleNamespace(payload="two")],
+    )
+    ends[1].send(b"x")
+    assert _Notifications(raw).wait(PATIENCE) == ["one", "two"]
+    assert raw.notifies == []
+
+
+# -- the thread --------------------------------------------------------------------
+
+
+class CountingStore:
+    """A store with a counter of changes."""
+
+    alias = "default"
+    can_notify = False
+
+    def __init__(self, *answers: int | Exception | None) -> None:
+        self.answers = list(answers)
+
+    def changes(self) -> int | None:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+Start = Callable[..., tuple[Listener, "SimpleQueue[str]"]]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    monkeypatch.setattr(module, "COUNTER_LOOK", 0.0001)
+    monkeypatch.setattr(module, "RECONNECT", 0.0001)
+    made: list[Listener] = []
+
+    def run(store: Any, alias: str = "default") -> tuple[Listener, SimpleQueue[str]]:
+        wakes: SimpleQueue[str] = SimpleQueue()
+        made.append(Listener(store, alias, "me", lambda: wakes.put("wake")))
+        made[-1].start()
+        return made[-1], wakes
+
+    yield run
+    for listener in made:
+        listener.close(PATIENCE)
+        assert listener._thread is None or not listener._thread.is_alive()
+
+
+def test_a_counter_that_changes_wakes_once_per_change(start: Start) -> None:
+    store = CountingStore(1, 1, 1, 2, 2, 3)
+    listener, wakes = start(store)
+    for _ in range(3):  # one for what was committed before
+        wakes.get(timeout=PATIENCE)
+    wait_for(lambda: len(store.answers) == 1)
+    assert listener.is_heard
+    assert wakes.empty()
+
+
+def test_where_nothing_can_be_heard_no_thread_is_started(start: Start) -> None:
+    listener, _ = start(CountingStore(None))
+    assert listener._thread is None
+    assert not listener.is_heard
+
+
+def test_after_a_fault_it_listens_again_and_wakes_for_what_it_missed(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = CountingStore(1, 1, 1, OperationalError("away"), 7, 7)
+    listener, wakes = start(store)
+    for _ in range(2):
+        wakes.get(timeout=PATIENCE)
+    assert "event=listener_failed" in caplog.text
+    wait_for(lambda: listener.is_heard)
+
+
+def test_the_connection_that_counted_is_closed_at_the_end(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+    connections = {
+        name: SimpleNamespace(close=lambda name=name: closed.append(name))
+        for name in ("default", "other")
+    }
+    monkeypatch.setattr(module, "connections", connections)
+    listener, wakes = start(CountingStore(1), alias="other")
+    wakes.get(timeout=PATIENCE)
+    listener.close(PATIENCE)
+    assert closed == ["default"]
+
+
+def test_without_notifications_by_the_settings_none_are_awaited(
+    start: Start, settings: Any
+) -> None:
+    settings.DJANGO_JOBS = {"NOTIFY": False}
+    store = SimpleNamespace(can_notify=True, alias="default")
+    listener, wakes = start(store)
+    assert listener._thread is None
+    assert wakes.empty()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_real_notification_wakes(start: Start, requires: Any) -> None:
+    requires("postgresql")
+    store = get_store("default")
+    listener, wakes = start(store)
+    wait_for(lambda: listener.is_heard)
+    while not wakes.empty():
+        wakes.get()
+    store.notify()
+    assert wakes.get(timeout=PATIENCE) == "wake"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cut_connection_is_replaced(start: Start, requires: Any) -> None:
+    requires("postgresql")
+    listener, wakes = start(get_store("default"))
+    wait_for(lambda: listener.is_heard)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    wait_for(lambda: not listener.is_heard or wakes.qsize() > 1)
+    wait_for(lambda: listener.is_heard and wakes.qsize() > 1)

@@ -1,0 +1,158 @@
+"""The chores that any worker does for all."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from django_jobs.worker import maintenance as module
+from django_jobs.worker import processes
+from django_jobs.worker.maintenance import PRUNE_BATCH, RESCUE_BATCH, Chore, chores
+from tests.worker.parts import NOBODY, Clock
+
+
+class ChoreStore:
+    """Answers as told, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.neighbours: list[tuple[str, int, str]] = []
+        self.expired: list[str] = []
+        self.rescuable: list[int] = []
+        self.prunable: list[int] = []
+        self.is_our_turn = True
+        self.asked: list[tuple[Any, ...]] = []
+
+    def workers_of_host(self, boot: str) -> list[tuple[str, int, str]]:
+        self.asked.append(("workers_of_host", boot))
+        return self.neighbours
+
+    def expire_workers(self, worker_ids: list[str]) -> None:
+        self.expired += worker_ids
+
+    def rescue(self, limit: int) -> int:
+        self.asked.append(("rescue", limit))
+        return self.rescuable.pop(0) if self.rescuable else 0
+
+    def claim_chore(self, name: str, every: float) -> bool:
+        self.asked.append(("claim_chore", name, every))
+        return self.is_our_turn
+
+    def prune(self, limit: int) -> int:
+        self.asked.append(("prune", limit))
+        return self.prunable.pop(0) if self.prunable else 0
+
+
+@pytest.fixture
+def store() -> Any:
+    return ChoreStore()
+
+
+@pytest.fixture(autouse=True)
+def boot(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(processes, "boot", lambda: "this boot")
+    return "this boot"
+
+
+def chore(name: str) -> Chore:
+    return next(each for each in chores(30.0) if each.name == name)
+
+
+# -- rescue ------------------------------------------------------------------------
+
+
+def test_neighbours_whose_process_is_gone_are_expired(store: Any) -> None:
+    ours = processes.pid_start(os.getpid())
+    store.neighbours = [
+        ("alive", os.getpid(), ours),
+        ("gone", NOBODY, "77"),
+        ("its number was given to another", os.getpid(), str(int(ours) - 1)),
+        ("nothing known of its start", NOBODY, ""),
+    ]
+    assert chore("rescue").work(store) is False
+    assert store.expired == ["gone", "its number was given to another"]
+    assert store.asked == [("workers_of_host", "this boot"), ("rescue", RESCUE_BATCH)]
+
+
+def test_without_dead_neighbours_none_is_expired(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.neighbours = [("alive", os.getpid(), processes.pid_start(os.getpid()))]
+    monkeypatch.delattr(ChoreStore, "expire_workers")
+    assert chore("rescue").work(store) is False
+
+
+def test_where_the_boot_is_not_known_neighbours_are_left_alone(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "boot", lambda: "")
+    store.neighbours = [("gone", NOBODY, "77")]
+    chore("rescue").work(store)
+    assert store.expired == []
+    assert store.asked == [("rescue", RESCUE_BATCH)]
+
+
+@pytest.mark.parametrize(
+    ("count", "has_more"), [(0, False), (7, False), (RESCUE_BATCH, True)]
+)
+def test_a_full_batch_of_rescued_means_more(
+    store: Any, count: int, has_more: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.rescuable = [count]
+    assert chore("rescue").work(store) is has_more
+    assert (f"event=rescued tasks={count}" in caplog.text) is (count > 0)
+
+
+# -- prune -------------------------------------------------------------------------
+
+
+def test_one_worker_at_a_time_prunes(store: Any) -> None:
+    store.is_our_turn = False
+    assert chore("prune").work(store) is False
+    assert store.asked == [("claim_chore", "prune", module.PRUNE_EVERY)]
+
+
+def test_who_has_the_turn_prunes_until_there_is_no_more(store: Any) -> None:
+    prune = chore("prune")
+    store.prunable = [PRUNE_BATCH, PRUNE_BATCH, 3]
+    assert [prune.work(store) for _ in range(3)] == [True, True, False]
+    verbs = [asked[0] for asked in store.asked]
+    assert verbs == ["claim_chore", "prune", "prune", "prune"]
+
+
+def test_the_next_round_asks_again_whose_turn_it_is(store: Any) -> None:
+    prune = chore("prune")
+    for _ in range(2):
+        prune.work(store)
+    verbs = [asked[0] for asked in store.asked]
+    assert verbs == ["claim_chore", "prune"] * 2
+
+
+# -- when --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def test_chores_are_due_at_once_and_then_at_their_pace(clock: Clock) -> None:
+    one = Chore("x", 10.0, lambda store: False)
+    assert one.due <= clock.now
+    one.put_off()
+    assert 9 <= one.due - clock.now <= 11
+
+
+def test_a_chore_that_has_more_is_due_at_once(clock: Clock) -> None:
+    one = Chore("x", 10.0, lambda store: False)
+    one.put_off(has_more=True)
+    assert one.due == clock.now
+
+
+@pytest.mark.parametrize(("lease", "every"), [(30.0, 5.0), (2.0, 2 / 3)])
+def test_rescue_comes_well_within_a_lease(lease: float, every: float) -> None:
+    rescue = next(each for each in chores(lease) if each.name == "rescue")
+    assert rescue.every == pytest.approx(every)

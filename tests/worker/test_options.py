@@ -1,0 +1,79 @@
+"""What a worker is told at its start."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from django_jobs.worker.options import WorkerOptions, parse_queues, usable_cores
+
+
+@pytest.mark.parametrize(
+    ("text", "queues", "weights"),
+    [
+        ("", (), ()),
+        ("a", ("a",), ()),
+        ("b,a", ("b", "a"), ()),
+        (" a , b ,", ("a", "b"), ()),
+        ("a:6,b:3", ("a", "b"), (6, 3)),
+        ("a:1000", ("a",), (1000,)),
+        (" a:6 , b:3 ", ("a", "b"), (6, 3)),
+        ("a : 6", ("a",), (6,)),
+        ("eu:mail:2", ("eu:mail",), (2,)),
+    ],
+)
+def test_queues_are_read(
+    text: str, queues: tuple[str, ...], weights: tuple[int, ...]
+) -> None:
+    assert parse_queues(text) == (queues, weights)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a:2,b", "every queue a weight or none"),
+        ("a,b:2", "every queue a weight or none"),
+        ("a,a", "only once"),
+        ("a:1,a:2", "only once"),
+        (":3", "needs a name"),
+        (" :3", "needs a name"),
+        ("a:", "a weight is a whole number"),
+        ("a:x", "a weight is a whole number"),
+        ("a:0", "a weight is a whole number"),
+        ("a:-1", "a weight is a whole number"),
+        ("a:1.5", "a weight is a whole number"),
+        ("a:1001", "a weight is a whole number"),
+        ("a:" + "9" * 5000, "a weight is a whole number"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_the_reason(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_queues(text)
+
+
+@pytest.mark.parametrize("text", ["all", "b,a", "a:6,b:3"])
+def test_queues_are_described_as_they_are_given(text: str) -> None:
+    queues, weights = parse_queues("" if text == "all" else text)
+    options = WorkerOptions(database="default", queues=queues, weights=weights)
+    assert options.describe_queues() == text
+
+
+def test_excluded_queues_are_described() -> None:
+    options = WorkerOptions(database="default", exclude=("a", "b"))
+    assert options.describe_queues() == "all except a,b"
+
+
+def test_the_defaults_fit_the_machine() -> None:
+    options = WorkerOptions(database="default")
+    assert options.processes == usable_cores()
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+    assert options.name == socket.gethostname()
+
+
+def test_the_cores_are_those_that_this_process_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5}, raising=False)
+    assert usable_cores() == 2
