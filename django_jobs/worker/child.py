@@ -93,10 +93,13 @@ class _Child:
             options.worker_id, options.database, self.interruptions
         )
         self.loop = Loop(self.executor, self.report, options.coroutines)
+        #: True in a process that a task has forked.
+        self.is_copy = False
 
     def run(self) -> None:
         """Serve until the inbox ends; sync tasks run here or in own threads."""
         capture_logs()
+        processes.release_copies(self._become_copy)
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         if self.threads == 1:
             self.interruptions.listen_in_main_thread()
@@ -113,7 +116,13 @@ class _Child:
 
     def _work(self) -> None:
         while (task := self.inbox.get()) is not None:
-            self.report(self.executor.run(task))
+            outcome = self.executor.run(task)
+            if self.is_copy:
+                os._exit(0)  # a task forked and forgot to end its copy
+            self.report(outcome)
+
+    def _become_copy(self) -> None:
+        self.is_copy = True
 
     def report(self, outcome: Outcome) -> None:
         """Send an outcome at once: the parent knows of it even if we die now."""

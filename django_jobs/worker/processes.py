@@ -6,6 +6,8 @@ import ctypes
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,6 +60,31 @@ def lead_own_group() -> None:
     """Become the leader of a process group, so that a kill takes the descendants."""
     with suppress(OSError):
         os.setpgid(0, 0)
+
+
+def release_copies(on_fork: Callable[[], None]) -> None:
+    """Make what a task forks a plain process again; ``on_fork`` is called in each.
+
+    multiprocessing, for one, ends its processes by SIGTERM. The signals are blocked
+    while it forks: one that came before the child's handlers are gone would be lost.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = threading.local()
+
+    def block() -> None:
+        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
+
+    def release() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        on_fork()
+        unblock()
+
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=release)
 
 
 def prefer_as_oom_victim() -> None:

@@ -305,11 +305,21 @@ def fail_after_commit(path: str) -> str:
 
 
 @task
-def use_processes() -> int:
+def use_processes(times: int) -> int:
     import multiprocessing
 
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        return sum(pool.map(abs, [-1, -2, -3]))
+    total = 0
+    for _ in range(times):
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            total += sum(pool.map(abs, [-1, -2, -3]))
+    return total
+
+
+@task
+def fork_and_return(path: str) -> str:
+    who = "original" if os.fork() else "copy"
+    audit(path, f"{who} {os.getpid()}")
+    return who
 
 
 @task

@@ -13,6 +13,7 @@ import pytest
 from django_jobs import enqueue_many
 from django_jobs.models import Attempt, DeadLetter, Queue, Result
 from django_jobs.states import Reason, State
+from django_jobs.worker.processes import pid_start
 from tests.processes import tasks
 from tests.processes.conftest import StartWorker
 from tests.processes.harness import census, finished, lines, wait_for
@@ -58,7 +59,20 @@ def test_a_callback_that_fails_after_the_commit_changes_nothing(
 
 def test_a_task_may_use_multiprocessing(start_worker: StartWorker) -> None:
     start_worker("--processes", "1")
-    assert tasks.use_processes.enqueue().get(timeout=20) == 6
+    # Often: that a pool ends its processes in time is a matter of luck without SIGTERM.
+    assert tasks.use_processes.enqueue(20).get(timeout=60) == 120
+
+
+def test_a_forked_copy_of_a_task_does_not_go_on_as_the_worker(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    start_worker("--processes", "1")
+    result = tasks.fork_and_return.enqueue(str(audit))
+    assert result.get(timeout=20) == "original"
+    wait_for(lambda: len(lines(audit)) == 2)
+    copy = next(int(pid) for who, pid in map(str.split, lines(audit)) if who == "copy")
+    wait_for(lambda: not pid_start(copy))
+    assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
 
 
 def test_a_coroutine_that_blocks_the_loop_does_not_block_sync_tasks(
