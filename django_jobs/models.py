@@ -188,6 +188,8 @@ class Attempt(models.Model):
     traceback = models.TextField(default="", blank=True)
     fingerprint = models.CharField(max_length=16, default="", blank=True)
     log = models.TextField(null=True, blank=True)  # noqa: DJ001
+    #: When the dead letter it led to was put back to work: from then on it is history.
+    requeued_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name = _("attempt")

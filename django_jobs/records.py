@@ -164,6 +164,8 @@ class AttemptLine(NamedTuple):
     message: str
     traceback: str
     log: str | None
+    #: When the dead letter that it led to was put back to work.
+    requeued_at: datetime | None
 
 
 class WorkerLine(NamedTuple):

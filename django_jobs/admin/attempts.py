@@ -58,7 +58,7 @@ class AttemptAdmin(ReadOnlyAdmin):
                 )
             },
         ),
-        (_("Times"), {"fields": ("started", "finished", "took")}),
+        (_("Times"), {"fields": ("started", "finished", "took", "requeued")}),
         (
             _("Error"),
             {
@@ -120,6 +120,10 @@ class AttemptAdmin(ReadOnlyAdmin):
     @admin.display(description=_("took"))
     def took(self, attempt: Attempt) -> str:
         return between(attempt.started_at, attempt.finished_at)
+
+    @admin.display(description=_("put back to work"))
+    def requeued(self, attempt: Attempt) -> str:
+        return moment(attempt.requeued_at)
 
     @admin.display(description=_("message"))
     def message_shown(self, attempt: Attempt) -> str:

@@ -27,6 +27,7 @@ class Entry(NamedTuple):
     message: str
     traceback: SafeString | str
     log: SafeString | str
+    requeued: SafeString | str
 
 
 class History(NamedTuple):
@@ -39,7 +40,7 @@ class History(NamedTuple):
 def of_task(task_id: UUID) -> History:
     """Return the newest attempts with one query."""
     attempts = Attempt.objects.using(get_store().alias).filter(task_id=task_id)
-    found = list(attempts.order_by("-number", "-id")[: MOST_SHOWN + 1])
+    found = list(attempts.order_by("-id")[: MOST_SHOWN + 1])
     entries = [_entry(each) for each in found[:MOST_SHOWN]]
     return History(entries, len(found) > MOST_SHOWN)
 
@@ -55,4 +56,5 @@ def _entry(attempt: Attempt) -> Entry:
         message=attempt.message,
         traceback=block(attempt.traceback) if attempt.traceback else "",
         log=block(attempt.log) if attempt.log else "",
+        requeued=moment(attempt.requeued_at) if attempt.requeued_at else "",
     )

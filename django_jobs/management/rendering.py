@@ -226,6 +226,8 @@ def _value(title: str, text: str) -> str:
 def _attempt(attempt: AttemptLine) -> str:
     where = f" on {one_line(attempt.worker_name)}" if attempt.worker_name else ""
     title = f"Attempt {attempt.number}: {attempt.verdict}{where}"
+    if attempt.requeued_at is not None:
+        title += f", requeued {moment(attempt.requeued_at)}"
     times = f"{moment(attempt.started_at)} to {moment(attempt.finished_at)}"
     texts = [times, attempt.traceback or _error(attempt)]
     if attempt.log:

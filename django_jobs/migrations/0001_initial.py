@@ -152,6 +152,7 @@ class Migration(migrations.Migration):
                     models.CharField(blank=True, default="", max_length=16),
                 ),
                 ("log", models.TextField(blank=True, null=True)),
+                ("requeued_at", models.DateTimeField(blank=True, null=True)),
             ],
             options={
                 "verbose_name": "attempt",

@@ -32,6 +32,10 @@ SELECT id, name, queue_name, order_key, args, kwargs, summary, metadata, headers
     max_attempts, lease, time_limit, enqueued_at, {now}, 'READY', FALSE
 FROM {by_id[dead_letter]} WHERE id IN
 """
+#: Their attempts stay as history.
+CLOSE_ATTEMPTS = """
+UPDATE {attempts} SET requeued_at = {now} WHERE requeued_at IS NULL AND task_id IN
+"""
 DELETE_ATTEMPTS = "DELETE FROM {attempts} WHERE task_id IN"
 #: Take a turn at a chore, if the last one is long enough ago.
 TAKE_TURN = """
@@ -71,7 +75,7 @@ class Control(Reading):
         rows = self.rows_in(DEAD_LETTERS_AMONG, ids, end="ORDER BY id {lock}")
         found = [as_id(row[0]) for row in rows]
         self.run_in(REQUEUE, found)
-        self.run_in(DELETE_ATTEMPTS, found)
+        self.run_in(CLOSE_ATTEMPTS, found)
         self.delete_in("dead_letter", found)
         return found
 

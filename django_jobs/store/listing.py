@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 
 from django_jobs.records import AttemptLine, Backlog, TaskLine, WorkerLine
 from django_jobs.states import RESULT_STATES, State
@@ -22,8 +23,8 @@ DEAD_LETTERS = (
 )
 ATTEMPTS = """
 SELECT number, verdict, worker_id, worker_name, {utc[started_at]},
-    {utc[finished_at]}, exception_class, message, traceback, log
-FROM {attempts} WHERE task_id = %s ORDER BY number, id
+    {utc[finished_at]}, exception_class, message, traceback, log, {utc[requeued_at]}
+FROM {attempts} WHERE task_id = %s ORDER BY id
 """
 WORKERS = """
 SELECT id, name, host, pid, queues, state, running, {utc[started_at]},
@@ -104,8 +105,11 @@ class Listing(Dialect):
     def attempts(self, task_id: str) -> list[AttemptLine]:
         rows = self.rows(ATTEMPTS, [self.to_id(task_id)])
         return [
-            AttemptLine._make([*row[:4], *map(as_time, row[4:6]), *row[6:]])._replace(
-                worker_id=None if row[2] is None else as_id(row[2])
+            AttemptLine._make(row)._replace(
+                worker_id=None if row[2] is None else as_id(row[2]),
+                started_at=as_time(row[4]),
+                finished_at=cast(datetime, as_time(row[5])),
+                requeued_at=as_time(row[10]),
             )
             for row in rows
         ]

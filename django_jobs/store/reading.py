@@ -28,10 +28,11 @@ UNION ALL
 SELECT {SHARED.format(state="'FAILED'")}, {{utc[finished_at]}}, NULL, FALSE, reason
 FROM {{dead_letter}} WHERE id = %s
 """
-#: The runs that did not succeed and count, in their order.
+#: The runs that did not succeed and count, in their order; since the last requeue.
 ATTEMPTS = """
 SELECT worker_id, exception_class, message, traceback, fingerprint FROM {attempts}
-WHERE task_id = %s AND verdict IN ('failed', 'retry', 'crashed') ORDER BY number, id
+WHERE task_id = %s AND requeued_at IS NULL AND verdict IN ('failed', 'retry', 'crashed')
+ORDER BY number, id
 """
 #: The next time due, and the time now.
 NEXT_DUE = """

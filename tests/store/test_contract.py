@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import pytest
 from django.db import transaction
 
 from django_jobs.models import Result, Task
 from django_jobs.records import Demand
-from django_jobs.states import State
+from django_jobs.states import MOVES, State, Verdict
 from django_jobs.store import Store
 from tests.store.samples import (
     OTHER_WORKER,
@@ -275,3 +276,30 @@ def test_a_result_that_is_there_already_is_left_alone(store: Store) -> None:
     complete(store, again, return_value="2")
     assert places(task.id) == ["Result"]
     assert Result.objects.get().return_value == "1"
+
+
+def test_tasks_make_exactly_the_moves_that_are_allowed(store: Store) -> None:
+    moves: set[tuple[State, State]] = set()
+
+    def after(task_id: str, start: State) -> State:
+        record = store.fetch(task_id)
+        assert record is not None
+        moves.add((start, State(record.state)))
+        return State(record.state)
+
+    for verdict, delay in product(Verdict, [0.0, 60.0]):
+        (task,) = claim_new(store)
+        after(task.id, State.READY)
+        complete(store, task, verdict, delay=delay)
+        end = after(task.id, State.RUNNING)
+        Task.objects.filter(pk=task.id).update(run_after=store.now())
+        if end is State.SCHEDULED and verdict is not Verdict.SNOOZED:
+            store.promote()
+            end = after(task.id, end)
+        if store.revoke([task.id])[task.id] == "revoked" or store.requeue([task.id]):
+            after(task.id, end)
+            store.revoke([task.id])
+
+    # Nothing blocks a task yet.
+    allowed = {start: ends for start, ends in MOVES.items() if start != State.BLOCKED}
+    assert moves == {(start, end) for start, ends in allowed.items() for end in ends}

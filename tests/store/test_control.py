@@ -121,10 +121,30 @@ def test_a_dead_letter_goes_back_to_work_with_fresh_budgets(store: Store) -> Non
     (task,) = claim(store)
     complete(store, task, Verdict.FAILED, error=ERROR)
     assert store.requeue([task.id]) == [task.id]
-    assert (places(task.id), Attempt.objects.count()) == (["Task"], 0)
+    assert places(task.id) == ["Task"]
     (again,) = claim(store)
     assert (again.attempt, again.crashes, again.lease) == (1, 0, 3)
     assert again[5:] == task[5:]
+
+
+def test_the_attempts_before_a_requeue_stay_as_history(store: Store) -> None:
+    (dead,) = kill(store)
+    assert [each.requeued_at for each in store.attempts(dead)] == [None]
+    store.requeue([dead])
+    first = store.fetch(dead)
+    assert first is not None
+    assert (first.attempt, first.errors, first.worker_ids) == (0, [], [])
+    (again,) = claim(store)
+    complete(store, again, Verdict.FAILED, error=ERROR)
+    lines = store.attempts(dead)
+    assert [each.number for each in lines] == [1, 1]
+    assert [each.requeued_at is None for each in lines] == [False, True]
+    second = store.fetch(dead)
+    assert second is not None
+    assert (len(second.errors), len(second.worker_ids)) == (1, 1)
+    closed = lines[0].requeued_at
+    store.requeue([dead])
+    assert store.attempts(dead)[0].requeued_at == closed
 
 
 def test_only_dead_letters_are_requeued(store: Store) -> None:
