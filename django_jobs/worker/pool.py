@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum
+from multiprocessing.util import get_temp_dir
 from typing import TYPE_CHECKING, Any
 
 from django_jobs.worker import child as child_module
@@ -132,6 +133,10 @@ class Child:
         self.channel.close()
 
 
+#: Tells the fork server, by the environment, where the socket to it is.
+FOLDER = "DJANGO_JOBS_FORK_SERVER_FOLDER"
+
+
 class Pool:
     """As many children as the options say; one that is gone is replaced."""
 
@@ -205,16 +210,19 @@ def start_fork_server() -> None:
     from multiprocessing import forkserver  # not on every platform
 
     _context().set_forkserver_preload(["django_jobs.worker.preload"])
-    before = os.environ.get("PYTHONPATH")
-    # Before Python 3.13 the server is not told where this process finds its modules.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    told = {
+        # Before Python 3.13 the server is not told where we find our modules.
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        FOLDER: get_temp_dir(),
+    }
+    before = os.environ.copy()
+    os.environ.update(told)
     try:
         forkserver.ensure_running()
     finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+        for name in told:
+            os.environ.pop(name)
+        os.environ.update(before)
 
 
 def _child_options(worker_id: str, options: WorkerOptions) -> child_module.ChildOptions:

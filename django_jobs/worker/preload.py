@@ -6,7 +6,10 @@ processes corrupts both.
 
 from __future__ import annotations
 
+import atexit
 import gc
+import os
+import shutil
 import signal
 
 import django
@@ -28,6 +31,11 @@ def prepare() -> None:
     gc.collect()
     gc.freeze()  # the collector of a child does not touch, and so copy, these pages
 
+
+# A worker that is killed, or replaces itself, cannot clean up: this process ends by
+# itself when it is gone.
+if _folder := os.environ.pop("DJANGO_JOBS_FORK_SERVER_FOLDER", ""):
+    atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 
 # A signal to the whole process group is meant for the parent: if this process died,
 # its children would die with it, and running tasks would count as crashed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,7 +15,14 @@ from django_jobs.models import Attempt, DeadLetter, Result, Task, Worker
 from django_jobs.states import Reason, State
 from tests.processes import tasks
 from tests.processes.conftest import StartWorker
-from tests.processes.harness import census, finished, is_alive, lines, wait_for
+from tests.processes.harness import (
+    census,
+    descendants,
+    finished,
+    is_alive,
+    lines,
+    wait_for,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -101,6 +109,18 @@ def test_the_tasks_of_a_killed_worker_are_run_by_another(
     result.get(timeout=20)
     assert Attempt.objects.get().verdict == "crashed"
     assert Worker.objects.count() == 1
+
+
+def test_a_killed_worker_leaves_nothing_behind(start_worker: StartWorker) -> None:
+    # Not tmp_path: the path of a socket may have 107 characters only.
+    with tempfile.TemporaryDirectory() as folder:
+        worker = start_worker("--processes", "1", TMPDIR=folder)
+        worker.children()
+        family = descendants(worker.pid)
+        assert os.listdir(folder)
+        worker.send(signal.SIGKILL)
+        wait_for(lambda: not any(is_alive(pid) for pid in family))
+        assert os.listdir(folder) == []
 
 
 def test_the_lease_of_a_dead_worker_on_another_host_runs_out(
