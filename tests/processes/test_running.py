@@ -10,6 +10,7 @@ import pytest
 from django.db import transaction
 
 from django_jobs import enqueue_many
+from django_jobs.definitions import TaskDefinition
 from django_jobs.models import Attempt, DeadLetter, Result, Task
 from django_jobs.states import State
 from django_jobs.store import get_store
@@ -175,6 +176,21 @@ def test_a_long_task_does_not_hold_back_short_ones(
     assert time.monotonic() - begin < 5
     long.refresh()
     assert long.status == State.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("slots", "pause"),
+    [("--threads", tasks.sleep), ("--coroutines", tasks.async_sleep)],
+)
+def test_a_partly_busy_process_claims_for_its_free_slots(
+    start_worker: StartWorker, slots: str, pause: TaskDefinition[..., str]
+) -> None:
+    start_worker("--processes", "1", slots, "4")
+    enqueue_many([pause.s(30) for _ in range(3)])
+    wait_for(lambda: Task.objects.filter(state=State.RUNNING).count() == 3)
+    for _ in range(20):
+        assert pause.enqueue(0).get(timeout=2) == "slept"
+    assert Task.objects.filter(state=State.RUNNING).count() == 3
 
 
 def test_claimed_tasks_that_cannot_start_soon_go_back(
