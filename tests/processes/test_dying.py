@@ -131,22 +131,21 @@ def test_the_lease_of_a_dead_worker_on_another_host_runs_out(
     wait_for(lambda: lines(audit))
     first.kill_everything()
     Worker.objects.update(boot="another host")
-    start_worker("--processes", "1", JOBS_LEASE="6", JOBS_HEARTBEAT="0.5")
-    result.get(timeout=20)
+    start_worker("--processes", "1")
+    result.get(timeout=30)
     assert lines(audit).count("start task") == 2
 
 
 def test_a_worker_that_was_stopped_beyond_its_lease_completes_nothing(
     start_worker: StartWorker, audit: Path
 ) -> None:
-    short = {"JOBS_LEASE": "6", "JOBS_HEARTBEAT": "0.5"}
-    first = start_worker("--processes", "1", **short)
+    first = start_worker("--processes", "1", JOBS_LEASE="6", JOBS_HEARTBEAT="0.5")
     result = tasks.sleep.enqueue(1, str(audit), "task")
     wait_for(lambda: lines(audit))
     first.send(signal.SIGSTOP)
     Worker.objects.update(boot="another host")
-    second = start_worker("--processes", "1", **short)
-    result.get(timeout=20)
+    second = start_worker("--processes", "1")
+    result.get(timeout=30)
     first.send(signal.SIGCONT)
     wait_for(lambda: "event=lease_lost" in first.output())
     assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
