@@ -30,6 +30,7 @@ from django.utils import timezone, translation
 from django.utils.decorators import sync_and_async_middleware
 from django.utils.module_loading import import_string
 
+from django_jobs import events
 from django_jobs.conf import conf
 from django_jobs.records import NewTask
 
@@ -238,7 +239,7 @@ def _activate(headers: dict[str, Any]) -> None:
         try:
             timezone.activate(ZoneInfo(zone))
         except (ZoneInfoNotFoundError, ValueError):
-            logger.warning("event=unknown_timezone zone=%r", zone)
+            events.log(logger, logging.WARNING, "unknown_timezone", zone=zone)
 
 
 def _restore(before: _Locale) -> None:

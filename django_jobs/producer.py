@@ -25,6 +25,7 @@ from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.utils import OperationalError
 from django.utils import timezone
 
+from django_jobs import events
 from django_jobs.conf import conf
 from django_jobs.exceptions import InvalidArguments, PayloadTooLarge, UnknownQueue
 from django_jobs.middleware import enqueue_handler
@@ -233,7 +234,9 @@ class _Deferral:
                 _insert(store, group)
             except Exception:
                 ids = [task.id for batch in group for task in batch.tasks]
-                logger.exception("event=enqueue_failed tasks=%s", ",".join(ids))
+                events.log(
+                    logger, logging.ERROR, "enqueue_failed", exc_info=True, task_ids=ids
+                )
                 raise
 
 
@@ -322,4 +325,5 @@ def _wake_up(store: Store) -> None:
     try:
         store.notify()
     except DatabaseError as error:
-        logger.warning("event=wake_up_failed error=%s", error)  # the poll finds them
+        # The poll finds them.
+        events.log(logger, logging.WARNING, "wake_up_failed", error=str(error))

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from django.db import transaction
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
+from django_jobs import events
 from django_jobs.conf import conf
 from django_jobs.records import ClaimedTask, Cycle, Demand, NewTask, Outcome
 from django_jobs.store.base import CHANNEL
@@ -278,7 +279,13 @@ class PostgreSQLStore(PortableStore):
         try:
             self.rows(NOTIFY)
         except Exception:  # a hint only: the poll finds everything
-            logger.warning("event=notify_failed alias=%s", self.alias, exc_info=True)
+            events.log(
+                logger,
+                logging.WARNING,
+                "notify_failed",
+                exc_info=True,
+                alias=self.alias,
+            )
 
 
 def _values(task: NewTask) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
+from django_jobs import events
 from django_jobs.context import TaskContext
 from django_jobs.definitions import TaskDefinition
 from django_jobs.records import Outcome, TaskRecord
@@ -78,21 +79,29 @@ def _harmless() -> Iterator[None]:
     try:
         yield
     except Exception:
-        logger.exception("event=not_announced")
+        events.log(logger, logging.ERROR, "not_announced", exc_info=True)
 
 
 def _log(context: TaskContext, outcome: Outcome) -> None:
     level = _LEVELS.get(outcome.verdict, logging.WARNING)
     if not logger.isEnabledFor(level):
         return
-    task = context.claimed
-    words = "event=task_finished task=%s id=%s attempt=%s verdict=%s duration_ms=%.1f"
-    details = [task.name, task.id, task.attempt, outcome.verdict]
-    details.append((outcome.finished - outcome.started) * 1000)
+    task, fields = context.claimed, dict[str, Any]()
     if outcome.error is not None:
-        words += " error=%s message=%r"
-        details += [outcome.error.exception_class, outcome.error.message[:200]]
-    logger.log(level, words, *details)
+        fields["error"] = outcome.error.exception_class
+        fields["error_message"] = outcome.error.message[:200]
+    events.log(
+        logger,
+        level,
+        "task_finished",
+        task=task.name,
+        task_id=task.id,
+        attempt=task.attempt,
+        verdict=str(outcome.verdict),
+        duration_ms=round((outcome.finished - outcome.started) * 1000, 1),
+        **fields,
+        also={"queue": task.queue_name, "worker": context.worker_id},
+    )
 
 
 def _result(running: TaskResult[Any], outcome: Outcome) -> TaskResult[Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from django.db import transaction
 
+from django_jobs import events
 from django_jobs.store.errors import is_conflict
 
 logger = logging.getLogger("django_jobs")
@@ -34,6 +35,6 @@ def run_atomically(
         except Exception as error:
             if run == MOST_RUNS or is_committed() or not is_conflict(error):
                 raise
-            logger.info("event=atomic_conflict run=%s", run)
+            events.log(logger, logging.INFO, "atomic_conflict", run=run)
         else:
             return

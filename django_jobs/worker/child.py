@@ -11,8 +11,10 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -47,16 +49,24 @@ def main(end: socket.socket, options: ChildOptions) -> None:
     """Run the child until the parent says stop or is gone."""
     _settle_in()
     logs.configure(options.log_format, options.log_level)
-    channel = Channel(end)
+    with logs.everything_in(options.log_format):
+        _serve(Channel(end), options)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(0)  # user threads that are no daemons must not hold it back
+
+
+def _serve(channel: Channel, options: ChildOptions) -> None:
     try:
         _fail_if_not_loaded()
         child = _Child(channel, options)
     except BaseException:
+        # The parent says it, once: the traceback of an exception here would be a copy.
         channel.send(["broken", traceback.format_exc()])
-        raise
+        sys.exit(1)
     channel.send(["ready"])
     child.run()
-    os._exit(0)  # user threads that are no daemons must not hold it back
 
 
 def _settle_in() -> None:

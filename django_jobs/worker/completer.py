@@ -18,6 +18,7 @@ from typing import Any
 
 from django.db import connections
 
+from django_jobs import events
 from django_jobs.store import Store
 
 logger = logging.getLogger("django_jobs")
@@ -118,7 +119,9 @@ class Completer:
         connections[self.store.alias].close()
         if not self.is_failing:
             self.is_failing = True
-            logger.exception("event=database_failing job=%s", job.name)
+            events.log(
+                logger, logging.ERROR, "database_failing", exc_info=True, job=job.name
+            )
         if not job.is_vital or self._hurry.is_set():
             job.error = error
             return
@@ -128,6 +131,10 @@ class Completer:
     def _after_success(self, job: Job) -> None:
         if self.is_failing:
             self.is_failing = False
-            logger.warning(
-                "event=database_back job=%s failures=%s", job.name, job.failures
+            events.log(
+                logger,
+                logging.WARNING,
+                "database_back",
+                job=job.name,
+                failures=job.failures,
             )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
+from django_jobs import events
 from django_jobs.exceptions import (
     SoftTimeLimitExceeded,
     TaskInterrupted,
@@ -137,7 +138,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
             return loop.run_forever()
         except (SystemExit, KeyboardInterrupt):
             # Of a coroutine that a task started beside itself; the others go on.
-            logger.exception("event=exit_in_coroutine")
+            events.log(logger, logging.ERROR, "exit_in_coroutine", exc_info=True)
 
 
 class Interruptible:

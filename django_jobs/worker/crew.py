@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from django_jobs import events
 from django_jobs.definitions import is_async_name
 from django_jobs.records import ErrorRecord, Outcome
 from django_jobs.states import Reason, Verdict
@@ -87,6 +88,11 @@ class Crew:
             len(lane.running) for child in self.pool for lane in child.lanes.values()
         )
 
+    def running_names(self) -> list[str]:
+        """Return the names of the tasks that run, one for each."""
+        lanes = [lane for child in self.pool for lane in child.lanes.values()]
+        return [one.task.name for lane in lanes for one in lane.running.values()]
+
     def recall_all(self) -> None:
         for child in self.pool:
             child.recall()
@@ -132,7 +138,9 @@ class Crew:
 
     @staticmethod
     def _distrust(child: Child, error: Exception) -> None:
-        logger.error("event=child_broken pid=%s error=%r", child.pid, error)
+        events.log(
+            logger, logging.ERROR, "child_broken", pid=child.pid, error=repr(error)
+        )
         child.give_up()
 
     def _obey(self, child: Child, messages: list[list[Any]]) -> None:
@@ -154,13 +162,15 @@ class Crew:
             child.phase = Phase.READY
         elif verb == "broken":
             self.broken = str(details[0])
-            logger.error("event=child_cannot_start\n%s", self.broken)
+            events.log(
+                logger, logging.ERROR, "child_cannot_start", traceback=self.broken
+            )
 
     def _done(self, child: Child, row: list[Any], now: float) -> None:
         outcome = _read_outcome(row)
         assigned = child.find(outcome.id)
         if assigned is None or assigned.task.lease != outcome.lease:
-            logger.error("event=outcome_of_nothing task=%s", outcome.id)
+            events.log(logger, logging.ERROR, "outcome_of_nothing", task_id=outcome.id)
             return
         self._remove(child, outcome.id, now)
         child.finished += 1
@@ -195,11 +205,14 @@ class Crew:
                 if deadline is not None and now >= deadline:
                     is_limit = assigned.kill_at is None
                     reason = deaths.TIME_LIMIT if is_limit else deaths.INTERRUPTED
-                    logger.warning(
-                        "event=child_killed pid=%s task=%s reason=%s",
-                        child.pid,
-                        task_id,
-                        reason,
+                    events.log(
+                        logger,
+                        logging.WARNING,
+                        "child_killed",
+                        pid=child.pid,
+                        task=assigned.task.name,
+                        task_id=task_id,
+                        reason=reason,
                     )
                     child.kill(reason, task_id)
                     return
@@ -228,11 +241,13 @@ class Crew:
         self.pool.remove(child)
         code = child.process.exitcode
         if child.phase is not Phase.RETIRING:
-            logger.warning(
-                "event=child_gone pid=%s code=%s killed_for=%s",
-                child.pid,
-                code,
-                child.killed_for and child.killed_for[0],
+            events.log(
+                logger,
+                logging.WARNING,
+                "child_gone",
+                pid=child.pid,
+                code=code,
+                killed_for=child.killed_for and child.killed_for[0],
             )
         self._settle(child, processes.describe_exit(code))
         # What the task started may live on in its group.

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable
 
+from django_jobs import events
 from django_jobs.conf import conf
 from django_jobs.definitions import find_definition
 from django_jobs.records import ClaimedTask, Cycle, Outcome
@@ -178,7 +179,9 @@ class Exchange:
         self._asked_for -= wanted
         self._claims -= wanted > 0
         if cycle.stale:
-            logger.warning("event=stale_outcomes tasks=%s", ",".join(cycle.stale))
+            events.log(
+                logger, logging.WARNING, "stale_outcomes", task_ids=list(cycle.stale)
+            )
         if job.failures:
             # The answer to a commit may have been lost, and tasks claimed by it.
             self._must_reconcile = True
@@ -227,10 +230,12 @@ class Exchange:
     def _say_unknown(self, name: str) -> None:
         if name not in self._unknown:
             self._unknown.add(name)
-            logger.warning(
-                "event=unknown_task task=%s hint=%s",
-                name,
-                "tasks are found in the tasks module of an installed app; "
+            events.log(
+                logger,
+                logging.WARNING,
+                "unknown_task",
+                task=name,
+                hint="tasks are found in the tasks module of an installed app; "
                 "import other modules there",
             )
 
@@ -324,6 +329,6 @@ def _release_unknown(store: Store, worker_id: str, held: set[str]) -> int:
         if task_id not in held
     ]
     if lost:
-        logger.warning("event=claims_reconciled tasks=%s", len(lost))
+        events.log(logger, logging.WARNING, "claims_reconciled", tasks=len(lost))
         store.cycle(worker_id, lost, None)
     return len(lost)

@@ -13,7 +13,7 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.transaction import TransactionManagementError
 
-from django_jobs import retries
+from django_jobs import events, retries
 from django_jobs.conf import conf
 from django_jobs.context import TaskContext
 from django_jobs.definitions import TaskDefinition, get_definition
@@ -164,9 +164,7 @@ class Executor:
     def _failed(attempt: Attempt, error: BaseException) -> Outcome:
         if attempt.is_committed and attempt.recorded is not None:
             # By a callback of on_commit: what is committed is done.
-            logger.error(
-                "event=callback_failed task=%s", attempt.task.id, exc_info=True
-            )
+            _say(attempt, "callback_failed")
             return attempt.recorded
         # Called while the error is being handled: receivers may ask for it.
         outcome = _failure_somehow(attempt, error)
@@ -191,7 +189,7 @@ def _open_transactions() -> set[str]:
 def _end_transactions(aliases: set[str]) -> None:
     """Roll back what a task left open: the next one must not write into it."""
     for alias in aliases:
-        logger.error("event=transaction_left_open alias=%s", alias)
+        events.log(logger, logging.ERROR, "transaction_left_open", alias=alias)
         with suppress(Exception):
             connections[alias].connection.close()
         # A new wrapper: the old one believes in the transaction for ever.
@@ -252,12 +250,25 @@ def _encode(definition: TaskDefinition[Any, Any], value: Any) -> str | None:
     return text
 
 
+def _say(attempt: Attempt, event: str) -> None:
+    """Log an error of ours about a run, while the exception is being handled."""
+    task = attempt.task
+    events.log(
+        logger,
+        logging.ERROR,
+        event,
+        exc_info=True,
+        task=task.name,
+        task_id=task.id,
+    )
+
+
 def _failure_somehow(attempt: Attempt, error: BaseException) -> Outcome:
     """Decide about a run that raised, whatever its error does when it is looked at."""
     try:
         return _failure(attempt, error)
     except BaseException as problem:
-        logger.exception("event=error_unreadable task=%s", attempt.task.id)
+        _say(attempt, "error_unreadable")
         words = (
             f"{type(error).__name__} (looking at it raised {type(problem).__name__})"
         )

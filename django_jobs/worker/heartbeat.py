@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 
 from django.db import connections
 
+from django_jobs import events
 from django_jobs.store import Store
 
 logger = logging.getLogger("django_jobs")
@@ -93,7 +94,7 @@ class Heartbeat:
         try:
             call()
         except Exception:
-            logger.warning("event=heartbeat_failed", exc_info=True)
+            events.log(logger, logging.WARNING, "heartbeat_failed", exc_info=True)
             connections[self.store.alias].close()
 
     def _beat(self) -> None:

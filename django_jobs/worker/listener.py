@@ -17,6 +17,7 @@ from typing import Any
 
 from django.db import connections
 
+from django_jobs import events
 from django_jobs.conf import conf
 from django_jobs.store import Store
 from django_jobs.store.base import CHANNEL
@@ -76,10 +77,12 @@ class Listener:
                 listen()
             except Exception as error:
                 failures = 0 if time.monotonic() - started > PING else failures
-                logger.warning(
-                    "event=listener_failed failures=%s error=%s",
-                    failures + 1,
-                    error,
+                events.log(
+                    logger,
+                    logging.WARNING,
+                    "listener_failed",
+                    failures=failures + 1,
+                    error=str(error),
                     exc_info=not failures,
                 )
                 failures += 1
@@ -133,18 +136,20 @@ class Listener:
 
     def _say_heard(self) -> None:
         if not self.is_heard:
-            logger.info("event=notifications_heard alias=%s", self.alias)
+            events.log(logger, logging.INFO, "notifications_heard", alias=self.alias)
         self.is_heard = True
         self._has_complained = False
 
     def _say_swallowed(self) -> None:
         if self.is_heard:
-            logger.warning("event=notifications_lost alias=%s", self.alias)
+            events.log(logger, logging.WARNING, "notifications_lost", alias=self.alias)
         elif not self._has_complained:
-            logger.warning(
-                "event=notifications_swallowed alias=%s hint=%s",
-                self.alias,
-                "a pooler in transaction mode? polling; see LISTEN_DATABASE",
+            events.log(
+                logger,
+                logging.WARNING,
+                "notifications_swallowed",
+                alias=self.alias,
+                hint="a pooler in transaction mode? polling; see LISTEN_DATABASE",
             )
         self.is_heard = False
         self._has_complained = True

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from django_jobs import events
 from django_jobs.store import Store
 from django_jobs.worker import processes
 
@@ -52,7 +53,7 @@ def rescue(store: Store) -> bool:
     expire_dead_neighbours(store)
     count = store.rescue(RESCUE_BATCH)
     if count:
-        logger.warning("event=rescued tasks=%s", count)
+        events.log(logger, logging.WARNING, "rescued", tasks=count)
     return count == RESCUE_BATCH
 
 
@@ -71,7 +72,7 @@ def expire_dead_neighbours(store: Store) -> None:
         if started and processes.pid_start(pid) != started
     ]
     if dead:
-        logger.warning("event=workers_dead workers=%s", len(dead))
+        events.log(logger, logging.WARNING, "workers_dead", workers=len(dead))
         store.expire_workers(dead)
 
 
@@ -86,6 +87,6 @@ class _Pruner:
             return False
         count = store.prune(PRUNE_BATCH)
         if count:
-            logger.info("event=pruned tasks=%s", count)
+            events.log(logger, logging.INFO, "pruned", tasks=count)
         self._has_more = count == PRUNE_BATCH
         return self._has_more

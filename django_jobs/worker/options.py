@@ -6,6 +6,11 @@ import logging
 import os
 import socket
 from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connections
+
+from django_jobs import __version__
 
 
 def usable_cores() -> int:
@@ -49,6 +54,34 @@ class WorkerOptions:
             return ",".join(f"{queue}:{weight}" for queue, weight in pairs)
         words = ",".join(self.queues) or "all"
         return f"{words} except {','.join(self.exclude)}" if self.exclude else words
+
+    def introduction(self) -> dict[str, Any]:
+        """Return what the banner tells, as fields of a log record."""
+        return {
+            "version": __version__,
+            "database": self.database,
+            "database_kind": connections[self.database].display_name,
+            "queues": self.describe_queues(),
+            "concurrency": {
+                "processes": self.processes,
+                "threads": self.threads,
+                "coroutines": self.coroutines,
+            },
+            "pid": os.getpid(),
+        }
+
+
+def serves(described: str, queue: str) -> bool:
+    """Tell whether a worker whose queues are described so takes tasks of a queue.
+
+    What is not understood, as of a later version, is taken for a yes.
+    """
+    words, _, excluded = described.partition(" except ")
+    try:
+        names, _ = parse_queues("" if words == "all" else words)
+    except ValueError:
+        return True
+    return queue in names if names else queue not in excluded.split(",")
 
 
 def parse_queues(text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:

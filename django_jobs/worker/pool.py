@@ -16,6 +16,7 @@ from enum import Enum
 from multiprocessing.util import get_temp_dir
 from typing import TYPE_CHECKING, Any
 
+from django_jobs import events
 from django_jobs.worker import child as child_module
 from django_jobs.worker import processes
 from django_jobs.worker.lanes import Assigned, Lane
@@ -179,7 +180,13 @@ class Pool:
             # No descriptors, no memory, the fork server was killed: try again.
             self.failures += 1
             self._next_start = time.monotonic() + 1
-            logger.exception("event=child_not_started failures=%s", self.failures)
+            events.log(
+                logger,
+                logging.ERROR,
+                "child_not_started",
+                exc_info=True,
+                failures=self.failures,
+            )
         else:
             self.failures = 0
         return started
@@ -195,7 +202,9 @@ class Pool:
             now - self._deaths[0] < self.DEATHS_WITHIN
         ):
             self._next_start = now + random.uniform(1, 2)  # noqa: S311 - jitter
-            logger.warning("event=children_dying deaths=%s", len(self._deaths))
+            events.log(
+                logger, logging.WARNING, "children_dying", deaths=len(self._deaths)
+            )
 
     def kill(self, reason: str) -> None:
         for child in self.children:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from enum import IntEnum
+from typing import Any
 
+from django_jobs import events
 from django_jobs.records import Outcome
 from django_jobs.states import Verdict
 from django_jobs.worker.completer import Completer, Job
@@ -20,6 +23,8 @@ logger = logging.getLogger("django_jobs")
 INTERRUPT_SECONDS = 3.0
 KILL_SECONDS = 5.0
 FLUSH_SECONDS = 5.0
+#: So many awaited tasks are named in the log.
+MOST_NAMED = 5
 
 
 class Stage(IntEnum):
@@ -61,8 +66,7 @@ class Shutdown:
     def request(self, reason: str) -> None:
         """Begin the stop; when it has begun, skip to its next stage."""
         if self.stage is Stage.RUNNING:
-            logger.info("event=stopping reason=%s", reason)
-            self._drain()
+            self._drain(reason)
         elif self.stage is Stage.DRAINING:
             self._interrupt()
         elif self.stage is Stage.INTERRUPTING:
@@ -84,18 +88,21 @@ class Shutdown:
 
     # -- the stages ------------------------------------------------------------------
 
-    def _drain(self) -> None:
+    def _drain(self, reason: str) -> None:
         self._enter(Stage.DRAINING, self._drain_seconds)
+        self._say("stopping", "interrupts them", reason=reason)
         self._exchange.is_claiming = False
         self._crew.pool.is_closed = True
         self._crew.recall_all()
 
     def _interrupt(self) -> None:
         self._enter(Stage.INTERRUPTING, INTERRUPT_SECONDS)
+        self._say("interrupting", "kills them")
         self._crew.interrupt(None, INTERRUPT_SECONDS)
 
     def _kill(self) -> None:
         self._enter(Stage.KILLING, KILL_SECONDS)
+        self._say("killing")
         self._crew.pool.kill("the worker stops")
 
     def _escalate(self) -> None:
@@ -125,8 +132,25 @@ class Shutdown:
     def _enter(self, stage: Stage, seconds: float = 0.0) -> None:
         self.stage = stage
         self.deadline = time.monotonic() + seconds
-        logger.debug("event=stopping stage=%s", stage.name.lower())
+        events.log(logger, logging.DEBUG, "stop_stage", stage=stage.name.lower())
+
+    def _say(self, event: str, next_signal: str = "", **fields: Any) -> None:
+        """Log what the stop waits for, for how long, and how to have it sooner."""
+        running = self._crew.running_names()
+        if running:
+            fields |= {"running": len(running), "awaited": _in_short(running)}
+            fields["seconds"] = round(self.deadline - time.monotonic(), 1)
+            if next_signal:
+                fields["hint"] = f"a further Ctrl-C or SIGTERM {next_signal}"
+        events.log(logger, logging.INFO, event, **fields)
 
     def _release_buffered(self) -> None:
         for task in self._dispatcher.take_all():
             self._exchange.add(Outcome(task.id, task.lease, Verdict.RELEASED))
+
+
+def _in_short(names: list[str]) -> list[str]:
+    """Return the different names, with what runs several times counted."""
+    counts = Counter(names)
+    words = [f"{name} ({n})" if n > 1 else name for name, n in counts.items()]
+    return words[:MOST_NAMED] + (["..."] if len(words) > MOST_NAMED else [])

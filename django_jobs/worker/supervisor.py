@@ -11,7 +11,7 @@ import logging
 import selectors
 import time
 
-from django_jobs import signals
+from django_jobs import events, signals
 from django_jobs.conf import conf
 from django_jobs.records import NewWorker, Outcome
 from django_jobs.states import Verdict
@@ -119,7 +119,9 @@ class Supervisor:
     def _turn(self, now: float) -> None:
         self.crew.start_missing(self.identity.worker.id)
         if self.pool.failures >= MOST_FAILURES:
-            logger.critical("event=no_children failures=%s", self.pool.failures)
+            events.log(
+                logger, logging.CRITICAL, "no_children", failures=self.pool.failures
+            )
             self.shutdown.request("children cannot be started")
             self.pool.failures = 0
         if now >= self._next_tick:
@@ -211,12 +213,19 @@ class Supervisor:
             self.heartbeat.start()
         self.exchange.is_claiming = not self.shutdown.is_wanted
         self.exchange.wake()
-        logger.info("event=worker_started worker=%s name=%s", worker.id, worker.name)
+        events.log(
+            logger,
+            logging.INFO,
+            "worker_started",
+            worker=worker.id,
+            worker_name=worker.name,
+            also=self.options.introduction(),
+        )
         signals.worker_started.send_robust(NewWorker, worker=worker)
 
     def _start_anew(self, reason: str) -> None:
         """Stop all we run, before others take it, and go on as somebody else."""
-        logger.error("event=lease_lost reason=%s", reason)
+        events.log(logger, logging.ERROR, "lease_lost", reason=reason)
         self.crew.abandon("the lease is over")
         self.dispatcher.take_all()
         outcomes = self.exchange.take_outcomes()

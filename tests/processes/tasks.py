@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 from django_jobs import Reject, Retry, Snooze, SoftTimeLimitExceeded, task
 from django_jobs.exceptions import TaskInterrupted
@@ -331,3 +332,13 @@ async def block_the_loop(seconds: float, path: str) -> None:
 @task
 def reset_alarm() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+@task(max_attempts=1)
+def speak_up() -> None:
+    """Write to the terminal in every way, and fail."""
+    print("printed by a task")  # noqa: T201
+    sys.stderr.write("written by a task\n")
+    warnings.warn("a warning of a task", stacklevel=1)
+    logging.getLogger("shop").error("two\nlines of a logger")
+    raise ValueError("spoken")

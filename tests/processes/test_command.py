@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import connection
@@ -13,7 +16,7 @@ from django_jobs import __version__
 from django_jobs.models import Worker
 from tests.processes import tasks
 from tests.processes.conftest import StartWorker
-from tests.processes.harness import lines, wait_for
+from tests.processes.harness import WorkerProcess, lines, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -61,38 +64,124 @@ def test_a_bad_option_is_a_clear_error(
     assert "Traceback" not in worker.output()
 
 
+def json_lines(worker: WorkerProcess) -> list[dict[str, Any]]:
+    """Return the worker's output, of which every line must be an object."""
+    return [json.loads(line) for line in worker.output().splitlines()]
+
+
 def test_json_logs_are_an_object_per_line(
     start_worker: StartWorker, audit: Path
 ) -> None:
-    worker = start_worker("--processes", "1", "--log-format", "json")
-    tasks.die.using(max_attempts=1).enqueue(str(audit), "kill", times=99)
+    worker = start_worker("--processes", "1", "--log-format", "json", "--queues", "a:2")
+    dying = tasks.die.using(max_attempts=1, queue_name="a")
+    dying.enqueue(str(audit), "kill", times=99)
     wait_for(lambda: "child_gone" in worker.output())
     assert worker.stop() == 0
-    logged = [line for line in worker.output().splitlines() if line.startswith("{")]
-    events = [json.loads(line)["message"] for line in logged]
-    assert any("event=worker_started" in event for event in events)
-    assert any("event=child_gone" in event for event in events)
+    entries = json_lines(worker)
+    assert all({"time", "level", "logger", "message"} <= set(each) for each in entries)
+    by_event = {each["event"]: each for each in entries}
+    started = by_event["worker_started"]
+    assert started["version"] == __version__
+    assert started["database"] == "default"
+    assert started["database_kind"] == connection.display_name
+    assert started["queues"] == "a:2"
+    assert started["concurrency"] == {"processes": 1, "threads": 1, "coroutines": 100}
+    assert started["pid"] == worker.pid
+    assert by_event["child_gone"]["code"] == -9
+    assert by_event["stopping"]["reason"] == "SIGTERM"
 
 
-def test_reload_restarts_the_worker_when_code_changes(
+def test_what_tasks_write_is_json_too(start_worker: StartWorker) -> None:
+    task = tasks.speak_up.enqueue()
+    options = ("--processes", "1", "--log-format", "json", "--burst")
+    worker = start_worker(*options, ready=False)
+    assert worker.wait() == 0
+    entries = json_lines(worker)
+    messages = {(each["logger"], each["message"]) for each in entries}
+    assert ("stdout", "printed by a task") in messages
+    assert ("stderr", "written by a task") in messages
+    assert ("shop", "two\nlines of a logger") in messages
+    assert any("a warning of a task" in text for _, text in messages)
+    (finished,) = [each for each in entries if each.get("event") == "task_finished"]
+    assert finished["task"] == tasks.speak_up.name
+    assert finished["task_id"] == task.id
+    assert (finished["attempt"], finished["verdict"]) == (1, "failed")
+    assert isinstance(finished["duration_ms"], float)
+    assert finished["error"] == "builtins.ValueError"
+    assert finished["error_message"] == "spoken"
+    assert finished["queue"] == tasks.speak_up.queue_name
+    assert UUID(finished["worker"])
+
+
+def test_what_a_task_prints_is_not_lost_in_text(start_worker: StartWorker) -> None:
+    tasks.speak_up.enqueue()
+    worker = start_worker(
+        "--processes", "1", "--burst", ready=False, PYTHONUNBUFFERED=""
+    )
+    assert worker.wait() == 0
+    assert "printed by a task" in worker.output()
+
+
+def save_until(module: Path, text: str, what: Callable[[], Any]) -> None:
+    """Save a file, never half of it, again and again until the reloader noticed."""
+
+    def has_happened() -> Any:
+        draft = module.with_suffix(".draft")
+        draft.write_text(text)
+        draft.replace(module)
+        return what()
+
+    wait_for(has_happened)
+
+
+@pytest.fixture
+def reloading(
     start_worker: StartWorker, tmp_path: Path, worker_env: dict[str, str]
-) -> None:
+) -> tuple[WorkerProcess, Path]:
+    """Return a worker that reloads, and a module that its project imports."""
     module = tmp_path / "changing.py"
     module.write_text("VALUE = 1\n")
     path = f"{tmp_path}:{worker_env['PYTHONPATH']}"
-    start_worker(
-        "--processes", "1", "--reload", PYTHONPATH=path, JOBS_TEST_IMPORT="changing"
-    )
+    options = ("--processes", "1", "--reload")
+    worker = start_worker(*options, PYTHONPATH=path, JOBS_TEST_IMPORT="changing")
+    return worker, module
+
+
+def test_reload_restarts_the_worker_when_code_changes(
+    reloading: tuple[WorkerProcess, Path],
+) -> None:
+    _, module = reloading
     first = Worker.objects.get().id
     assert tasks.imported_value.enqueue("changing").get(timeout=20) == 1
 
     def has_restarted() -> bool:
-        # The reloader compares times of one second: write until it noticed.
-        module.write_text("VALUE = 2  # changed\n")
         return not Worker.objects.filter(id=first).exists()
 
-    wait_for(has_restarted)
+    save_until(module, "VALUE = 2\n", has_restarted)
     assert tasks.imported_value.enqueue("changing").get(timeout=20) == 2
+
+
+def test_reload_waits_for_broken_code_to_be_mended(
+    reloading: tuple[WorkerProcess, Path],
+) -> None:
+    worker, module = reloading
+    save_until(module, "VALUE = = 2\n", lambda: "event=code_changed" in worker.output())
+    wait_for(lambda: "SyntaxError: invalid syntax" in worker.output())
+    assert "event=code_broken" in worker.output()
+    assert worker.process.poll() is None
+    assert not Worker.objects.exists()
+    save_until(module, "VALUE = 3\n", Worker.objects.exists)
+    assert tasks.imported_value.enqueue("changing").get(timeout=20) == 3
+    assert worker.stop() == 0
+
+
+def test_a_stop_ends_the_wait_for_mended_code(
+    reloading: tuple[WorkerProcess, Path],
+) -> None:
+    worker, module = reloading
+    broken = "import nothing_of_this_name\n"
+    save_until(module, broken, lambda: "event=code_broken" in worker.output())
+    assert worker.stop(timeout=5) == 0
 
 
 def test_worker_signals_are_sent(start_worker: StartWorker, audit: Path) -> None:

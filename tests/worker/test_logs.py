@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from django_jobs.worker.logs import TASKS, JsonFormatter, configure
+from django_jobs import events
+from django_jobs.worker.logs import (
+    TASKS,
+    JsonFormatter,
+    configure,
+    everything_in,
+)
 
-NAMES = ("django_jobs", TASKS)
+NAMES = ("", "django_jobs", TASKS)
 Out = pytest.CaptureFixture[str]
 
 
@@ -70,6 +79,96 @@ def test_extra_fields_are_added_whatever_they_are(out: Out) -> None:
     assert set(entry) == {"time", "level", "logger", "message", *extra}
 
 
+def test_the_fields_of_an_event_are_keys(out: Out) -> None:
+    configure("json")
+    events.log(logging.getLogger(TASKS), 30, "x", task_id="7", duration_ms=1.5)
+    (entry,) = entries(out)
+    assert (entry["event"], entry["task_id"]) == ("x", "7")
+    assert entry["duration_ms"] == 1.5
+    assert entry["message"] == "event=x id=7 duration_ms=1.5"
+
+
+def test_a_field_cannot_take_the_place_of_ours(out: Out) -> None:
+    configure("json")
+    extra = {"level": 9, "time": "never", "logger": "x"}
+    logging.getLogger("django_jobs").info("x", extra=extra)
+    (entry,) = entries(out)
+    assert (entry["level"], entry["logger"]) == ("INFO", "django_jobs")
+    assert entry["time"] != "never"
+
+
+class _Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), {(1, 2): 3}, _Unspeakable(), "\ud800", object]
+)
+def test_a_line_comes_out_whatever_a_field_is(out: Out, value: Any) -> None:
+    configure("json")
+    logging.getLogger("django_jobs").info("fine", extra={"odd": value})
+    (entry,) = entries(out)
+    assert entry["message"] == "fine"
+    assert "odd" in entry
+
+
+def test_a_message_that_cannot_be_formatted_is_shown_as_it_is(out: Out) -> None:
+    configure("json")
+    logging.getLogger("django_jobs").info("bad %d", "words")
+    (entry,) = entries(out)
+    assert entry["message"] == "'bad %d' % ('words',)"
+
+
+def test_other_loggers_of_the_terminal_write_json_too(out: Out, tmp_path: Path) -> None:
+    shop = logging.getLogger("shop")
+    to_terminal = logging.StreamHandler(sys.stderr)
+    to_file = logging.FileHandler(tmp_path / "log")
+    shop.handlers = [to_terminal, to_file]
+    shop.propagate = False
+    try:
+        configure("json")
+        shop.error("sold out")
+    finally:
+        shop.handlers, shop.propagate = [], True
+    (entry,) = entries(out)
+    assert (entry["logger"], entry["message"]) == ("shop", "sold out")
+    assert (tmp_path / "log").read_text() == "sold out\n"
+    to_file.close()
+
+
+def test_handlers_of_the_project_that_go_elsewhere_stay_with_json(out: Out) -> None:
+    elsewhere = logging.NullHandler()
+    logging.getLogger("django_jobs").addHandler(elsewhere)
+    configure("json")
+    assert elsewhere in logging.getLogger("django_jobs").handlers
+
+
+def test_prints_warnings_and_uncaught_errors_are_json_inside(out: Out) -> None:
+    configure("json")
+    with everything_in("json"):
+        print("printed")  # noqa: T201
+        sys.stderr.write("written\n")
+        thread = threading.Thread(target=lambda: 1 / 0)
+        thread.start()
+        thread.join()
+    print("plain again")  # noqa: T201
+    printed, err = out.readouterr()
+    first, *others = printed.splitlines()
+    assert json.loads(first)["message"] == "printed"
+    assert others == ["plain again"]
+    written, uncaught = map(json.loads, err.splitlines())
+    assert (written["logger"], written["message"]) == ("stderr", "written")
+    assert uncaught["event"] == "uncaught"
+    assert uncaught["traceback"].endswith("ZeroDivisionError: division by zero")
+
+
+def test_text_leaves_the_streams_alone(out: Out) -> None:
+    before = sys.stdout
+    with everything_in("text"):
+        assert sys.stdout is before
+
+
 def test_nothing_but_what_was_logged_is_in_the_object() -> None:
     record = logging.getLogger("x").makeRecord("x", 20, "f.py", 1, "m", (), None)
     entry = json.loads(JsonFormatter().format(record))
@@ -103,5 +202,5 @@ def test_levels_that_the_project_set_are_kept(out: Out) -> None:
     logging.getLogger("django_jobs").setLevel(logging.ERROR)
     logging.getLogger(TASKS).setLevel(logging.DEBUG)
     configure("text", logging.INFO)
-    levels = [logging.getLogger(name).level for name in NAMES]
+    levels = [logging.getLogger(name).level for name in NAMES[1:]]
     assert levels == [logging.ERROR, logging.DEBUG]

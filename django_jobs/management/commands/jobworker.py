@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -20,7 +21,7 @@ from django_jobs.models import Task
 from django_jobs.store import get_store
 from django_jobs.worker import logs, pool
 from django_jobs.worker.options import WorkerOptions, parse_queues, usable_cores
-from django_jobs.worker.reload import Reloader
+from django_jobs.worker.reload import Reloader, is_trial
 from django_jobs.worker.supervisor import Supervisor
 
 _MEGABYTE = 1024 * 1024
@@ -34,19 +35,31 @@ class Command(BaseCommand):
         _add_size_options(parser)
         _add_life_options(parser)
 
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        # Before the system checks: what they print shall have the format, too.
+        logs.configure(options["log_format"], _log_level(options))
+        with logs.everything_in(options["log_format"]):
+            if options["log_format"] == "json":
+                options["stderr"] = options.get("stderr") or sys.stderr
+            return super().execute(*args, **options)
+
     def handle(self, *args: Any, **options: Any) -> None:
         given = self._options(options)
         _refuse_without_tables(given.database)
+        if is_trial():
+            return
         pool.start_fork_server()
-        logs.configure(given.log_format, given.log_level)
-        self.stdout.write(_banner(given), self.style.SUCCESS)
+        if given.log_format == "text":
+            self.stdout.write(_banner(given), self.style.SUCCESS)
+            self.stdout.flush()
         supervisor = Supervisor(given)
         reloader = Reloader(supervisor.stop)
         if options["reload"]:
             reloader.start()
-        _stop_on_signals(supervisor.stop)
+        _stop_on_signals(reloader.cancel, supervisor.stop)
         supervisor.run()
         if reloader.has_changed:
+            _stop_on_signals(reloader.cancel)
             reloader.restart()
 
     def _options(self, options: dict[str, Any]) -> WorkerOptions:
@@ -72,7 +85,7 @@ class Command(BaseCommand):
             max_memory=max_memory and max_memory * _MEGABYTE,
             shutdown_timeout=_shutdown_timeout(options),
             log_format=options["log_format"],
-            log_level=logging.INFO if options["verbosity"] > 1 else logging.WARNING,
+            log_level=_log_level(options),
             **({"name": options["name"]} if options["name"] else {}),
         )
 
@@ -191,6 +204,11 @@ def _database_of_backend(name: str) -> str | None:
     return alias
 
 
+def _log_level(options: dict[str, Any]) -> int:
+    """Return the level of the line per task."""
+    return logging.INFO if options["verbosity"] > 1 else logging.WARNING
+
+
 def _shutdown_timeout(options: dict[str, Any]) -> float:
     given = options["shutdown_timeout"]
     if given is None:
@@ -217,9 +235,10 @@ def _banner(options: WorkerOptions) -> str:
     )
 
 
-def _stop_on_signals(stop: Callable[[str], None]) -> None:
+def _stop_on_signals(*calls: Callable[[str], None]) -> None:
     def on_signal(number: int, frame: FrameType | None) -> None:
-        stop(signal.Signals(number).name)
+        for call in calls:
+            call(signal.Signals(number).name)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, on_signal)

@@ -1,0 +1,62 @@
+"""Events in the log: their text and their fields."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from django_jobs import events
+
+Log = pytest.LogCaptureFixture
+logger = logging.getLogger("django_jobs")
+
+
+def test_an_event_is_a_text_for_people_and_fields_for_programs(caplog: Log) -> None:
+    events.log(
+        logger,
+        logging.WARNING,
+        "task_finished",
+        task="a.b",
+        task_id="7",
+        duration_ms=1.26,
+        error_message="no 'x'",
+        also={"queue": "mail"},
+    )
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "event=task_finished task=a.b id=7 duration_ms=1.3 message=\"no 'x'\""
+    )
+    fields = vars(record)
+    assert (fields["event"], fields["task"]) == ("task_finished", "a.b")
+    assert (fields["task_id"], fields["duration_ms"]) == ("7", 1.26)
+    assert (fields["error_message"], fields["queue"]) == ("no 'x'", "mail")
+
+
+def test_messages_of_a_kind_have_the_same_unformatted_text(caplog: Log) -> None:
+    for count in (1, 2):
+        events.log(logger, logging.WARNING, "rescued", tasks=count)
+    assert {record.msg for record in caplog.records} == {"event=rescued tasks=%s"}
+
+
+def test_ids_stand_in_a_row_and_a_traceback_below(caplog: Log) -> None:
+    events.log(
+        logger, logging.ERROR, "x", task_ids=["1", "2"], traceback="Trace\n 100%"
+    )
+    (record,) = caplog.records
+    assert record.getMessage() == "event=x tasks=1,2\nTrace\n 100%"
+    assert vars(record)["task_ids"] == ["1", "2"]
+
+
+def test_the_place_in_the_code_is_that_of_the_caller(caplog: Log) -> None:
+    events.log(logger, logging.ERROR, "x")
+    assert caplog.records[0].filename == "test_events.py"
+
+
+def test_what_is_below_the_level_costs_nothing(caplog: Log) -> None:
+    logger.setLevel(logging.ERROR)
+    try:
+        events.log(logger, logging.WARNING, "x", name="would be refused")
+    finally:
+        logger.setLevel(logging.NOTSET)
+    assert not caplog.records

@@ -1,0 +1,69 @@
+"""Standard streams whose lines become records."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from pathlib import Path
+
+from django_jobs.worker import streams
+from django_jobs.worker.logs import JsonFormatter
+from django_jobs.worker.streams import LineLogger
+
+
+def stream() -> tuple[io.StringIO, LineLogger]:
+    out = io.StringIO()
+    plain = logging.Formatter("%(levelname)s %(name)s <%(message)s>")
+    return out, LineLogger(out, "stdout", logging.INFO, plain)
+
+
+def test_a_print_is_a_record_however_many_lines_it_has() -> None:
+    out, logger = stream()
+    print("one", file=logger)
+    print("two\nlines", file=logger)
+    assert out.getvalue() == "INFO stdout <one>\nINFO stdout <two\nlines>\n"
+
+
+def test_what_is_no_line_yet_waits_for_its_end() -> None:
+    out, logger = stream()
+    print("a", end="", file=logger)
+    assert out.getvalue() == ""
+    print("b", file=logger)
+    assert out.getvalue() == "INFO stdout <ab>\n"
+    print("c", end="", file=logger)
+    logger.finish()
+    assert out.getvalue().endswith("INFO stdout <c>\n")
+
+
+def test_empty_lines_are_no_records() -> None:
+    out, logger = stream()
+    print(file=logger)
+    logger.finish()
+    assert out.getvalue() == ""
+
+
+def test_what_never_ends_is_written_in_parts() -> None:
+    out, logger = stream()
+    logger.write("x" * (streams.MOST_HELD + 1))
+    assert len(out.getvalue()) > streams.MOST_HELD
+
+
+def test_threads_do_not_mix_their_lines() -> None:
+    out, logger = stream()
+    logger.write("mine ")
+    thread = threading.Thread(target=lambda: logger.write("other\n"))
+    thread.start()
+    thread.join()
+    logger.write("too\n")
+    assert out.getvalue() == "INFO stdout <other>\nINFO stdout <mine too>\n"
+
+
+def test_it_is_asked_like_the_stream_that_it_replaces(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("w", encoding="utf-8") as file:
+        logger = LineLogger(file, "stdout", 20, JsonFormatter())
+        assert logger.fileno() == file.fileno()
+        assert logger.encoding == "utf-8"
+        assert logger.buffer is file.buffer
+        assert logger.writable()
+        assert not logger.isatty()
