@@ -79,6 +79,7 @@ def test_the_status_counts_tasks_by_queue_and_state() -> None:
         "dead_letters",
         "oldest_ready_seconds",
         "workers",
+        "unserved_queues",
     ]
     assert data["queues"] == {
         "mail": {"READY": 2, "SCHEDULED": 0, "BLOCKED": 0, "RUNNING": 1},
@@ -88,6 +89,7 @@ def test_the_status_counts_tasks_by_queue_and_state() -> None:
     assert data["oldest_ready_seconds"] > 0
     assert data["workers"][0]["name"] == "web1:4711"
     assert data["workers"][0]["is_alive"] is True
+    assert data["unserved_queues"] == []
     assert answer.notes == ""
 
 
@@ -114,6 +116,35 @@ def test_the_status_is_aligned_for_people() -> None:
         "old        lost     far      7  all           0  1 min 15 s ago\n"
         "web1:4711  running  web1  4711  mail:2        3  1 min 15 s ago"
     )
+
+
+def test_due_tasks_without_any_worker_are_counted() -> None:
+    rows.task(1)
+    rows.task(2, queue_name="reports")
+    rows.task(3, queue_name="later", state="SCHEDULED")
+    rows.worker(expires_at=rows.NOON)
+    answer = ask("status", "--format", "json")
+    assert answer.data["unserved_queues"] == ["mail", "reports"]
+    assert answer.notes == (
+        "No worker is running, and 2 tasks are due; "
+        "start one with: manage.py jobworker\n"
+    )
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_queue_with_due_tasks_that_nobody_serves_is_told(form: str) -> None:
+    rows.task(1)
+    rows.task(2, queue_name="reports")
+    rows.task(3, queue_name="later", state="SCHEDULED")
+    rows.worker(queues="mail,other")
+    rows.worker(id=rows.key(9), name="lost", queues="reports", expires_at=rows.NOON)
+    answer = ask("status", "--format", form)
+    assert answer.notes == (
+        "No running worker serves the queue 'reports', where 1 task is due; "
+        "start one with: manage.py jobworker --queues reports\n"
+    )
+    if form == "json":
+        assert answer.data["unserved_queues"] == ["reports"]
 
 
 # -- list ---------------------------------------------------------------------------
@@ -194,6 +225,22 @@ def test_a_task_that_is_not_registered_is_remarked_upon() -> None:
     assert f"Did you mean {tasks.add.name!r}?" in answer.notes
 
 
+def test_the_last_part_of_a_name_is_enough_for_a_proposal() -> None:
+    rows.task(1, name="shop.tasks.divide")
+    rows.result(2, name="other.tasks.divide")
+    rows.dead_letter(3, name="shop.tasks.subdivide")
+    answer = ask("list", "--task", "divide", "--format", "json")
+    assert answer.data == {"tasks": []}
+    assert answer.notes == (
+        "No task matches. Mind that no task is registered by the name 'divide'. "
+        "Did you mean 'other.tasks.divide' or 'shop.tasks.divide'?\n"
+    )
+    add = tasks.add.name
+    assert repr(add) in ask("list", "--task", "add").notes
+    assert "'shop.tasks.divide'" in ask("list", "--task", "divid").notes
+    assert "did you mean" not in ask("list", "--task", "zzzzzz").notes.lower()
+
+
 @pytest.mark.parametrize(
     ("state", "hint"),
     [("faild", "Did you mean 'FAILED'?"), ("redy", "Did you mean 'READY'?"), ("x", "")],
@@ -263,6 +310,7 @@ def test_a_task_as_json_has_its_values_decoded() -> None:
         *("metadata", "max_attempts", "attempt", "crashes", "enqueued_at"),
         *("run_after", "started_at", "last_attempted_at", "finished_at"),
         *("return_value", "revoke_requested", "reason", "attempts"),
+        *("why_not_run", "log"),
     }
     assert (data["args"], data["kwargs"]) == ([42], {"to": "Zoe"})
     assert data["return_value"] == {"sent": True}
@@ -274,6 +322,34 @@ def test_a_task_as_json_has_its_values_decoded() -> None:
 def test_an_id_is_understood_without_its_dashes() -> None:
     rows.task(1)
     assert rows.key(1) in ask("show", rows.key(1).replace("-", "").upper()).out
+
+
+def test_a_task_that_no_worker_knows_says_why_it_does_not_run() -> None:
+    rows.task(1, name="add", state="SCHEDULED", unknown_since=rows.NOON)
+    answer = ask("show", rows.key(1))
+    (line,) = [each for each in answer.out.splitlines() if "Not run" in each]
+    assert "no task is registered here by the name 'add'." in line
+    assert f" or {tasks.add.name!r}" in line
+    assert "No worker that claimed it since 2026-03-01 12:00:00 knows " in line
+    assert "its name; it becomes a dead letter 1 d after that" in line
+    data = ask("show", rows.key(1), "--format", "json").data
+    assert "no task is registered here" in data["why_not_run"]
+
+
+@pytest.mark.parametrize("more", [{"name": tasks.add.name}, {"state": "RUNNING"}])
+def test_nothing_is_said_of_a_task_that_will_run(more: dict[str, str]) -> None:
+    rows.task(1, **more)
+    assert "Not run" not in ask("show", rows.key(1)).out
+    data = ask("show", rows.key(1), "--format", "json").data
+    assert (data["why_not_run"], data["log"]) == ("", None)
+
+
+def test_the_log_of_a_successful_task_is_shown_where_it_is_kept() -> None:
+    rows.result(1, log="INFO begun\nINFO \x1b[2Jdone")
+    out = ask("show", rows.key(1)).out
+    assert out.endswith("Log:\n  INFO begun\n  INFO \\x1b[2Jdone\n")
+    data = ask("show", rows.key(1), "--format", "json").data
+    assert data["log"] == "INFO begun\nINFO \x1b[2Jdone"
 
 
 def test_sensitive_arguments_are_masked() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -24,6 +24,18 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _CONTROLS_BUT_LINES = {**_CONTROLS, 9: "    ", 10: "\n"}
 
 
+class More(NamedTuple):
+    """What the record of a task does not tell."""
+
+    #: Why it is not run, empty when there is nothing in its way that we know of.
+    why_not_run: str = ""
+    #: The log tail of a task that is done; those of other attempts are with them.
+    log: str | None = None
+
+
+NOTHING_MORE = More()
+
+
 # -- for programs ------------------------------------------------------------------
 
 
@@ -36,7 +48,8 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def status_data(status: Status) -> dict[str, Any]:
+def status_data(status: Status, unserved: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the status; ``unserved`` are queues whose due tasks nobody takes."""
     return {
         "now": status.now,
         "queues": {
@@ -46,6 +59,7 @@ def status_data(status: Status) -> dict[str, Any]:
         "dead_letters": status.dead_letters,
         "oldest_ready_seconds": status.oldest_ready,
         "workers": [worker._asdict() for worker in status.workers],
+        "unserved_queues": list(unserved),
     }
 
 
@@ -53,7 +67,7 @@ def list_data(lines: Sequence[TaskLine]) -> dict[str, Any]:
     return {"tasks": [line._asdict() for line in lines]}
 
 
-def details_data(details: Details) -> dict[str, Any]:
+def details_data(details: Details, more: More = NOTHING_MORE) -> dict[str, Any]:
     """Return a task with its values decoded; what is no JSON stays a text."""
     task = details.task
     data = task._asdict()
@@ -65,6 +79,8 @@ def details_data(details: Details) -> dict[str, Any]:
         metadata=_decoded(task.metadata),
         return_value=_decoded(masked_value(task.name, task.return_value)),
         attempts=[attempt._asdict() for attempt in details.attempts],
+        why_not_run=more.why_not_run,
+        log=more.log,
     )
     return data
 
@@ -97,11 +113,16 @@ def list_text(lines: Sequence[TaskLine]) -> str:
     return _table(_TASK_COLUMNS, lines) if lines else ""
 
 
-def details_text(details: Details) -> str:
+def details_text(details: Details, more: More = NOTHING_MORE) -> str:
     """Return everything known of a task, its attempts the oldest first."""
-    parts = [_facts(_task_facts(details.task))]
+    facts = _task_facts(details.task)
+    if more.why_not_run:
+        facts["Not run"] = one_line(more.why_not_run, 1000)
+    parts = [_facts(facts)]
     parts += [_value(title, text) for title, text in _values(details.task) if text]
     parts += [_attempt(attempt) for attempt in details.attempts]
+    if more.log:
+        parts.append(f"Log:\n{_indented(more.log)}")
     return "\n\n".join(parts)
 
 

@@ -21,6 +21,7 @@ from django_jobs.worker.wire import BrokenChannel
 
 logger = logging.getLogger("django_jobs")
 
+_MEGABYTE = 1024 * 1024
 _NUMBER, _TEXT = (int, float), (str, type(None))
 #: What the fields of an outcome are in JSON.
 _TYPES = (
@@ -225,11 +226,11 @@ class Crew:
             child.finished >= options.recycle_after
         ):
             child.retire()
-        elif options.max_memory is not None and (
-            (processes.memory_of(child.pid) or 0) > options.max_memory
-        ):
-            logger.info("event=child_recycled pid=%s reason=memory", child.pid)
-            child.retire()
+        elif options.max_memory is not None:
+            memory = processes.memory_of(child.pid) or 0
+            if memory > options.max_memory:
+                _say_recycled(child, memory, options.max_memory)
+                child.retire()
 
     # -- deaths ----------------------------------------------------------------------
 
@@ -269,6 +270,18 @@ class Crew:
                 self._selector.unregister(source)
             except (KeyError, ValueError):
                 continue  # its channel was closed before it died
+
+
+def _say_recycled(child: Child, memory: int, limit: int) -> None:
+    events.log(
+        logger,
+        logging.INFO,
+        "child_recycled",
+        pid=child.pid,
+        reason="memory",
+        memory_mb=memory // _MEGABYTE,
+        limit_mb=limit // _MEGABYTE,
+    )
 
 
 def _read_outcome(row: list[Any]) -> Outcome:

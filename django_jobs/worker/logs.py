@@ -53,7 +53,16 @@ def _dumps(entry: dict[str, Any]) -> str:
     try:
         return json.dumps(entry, default=str, allow_nan=False)
     except Exception:
-        return json.dumps({name: _text(value) for name, value in entry.items()})
+        return json.dumps({name: _plain(value) for name, value in entry.items()})
+
+
+def _plain(value: object) -> Any:
+    """Return a value as JSON has it, else its text."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except Exception:
+        return _text(value)
+    return value
 
 
 def _text(value: object) -> str:

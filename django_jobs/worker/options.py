@@ -95,6 +95,8 @@ def parse_queues(text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
         names.append(name if colon else part)
         if colon:
             weights.append(_weight(part, weight))
+    if text.strip() and not names:
+        raise ValueError(f"no queue is named: {text!r}")
     if weights and len(weights) != len(names):
         raise ValueError(f"give every queue a weight or none: {text!r}")
     if len(set(names)) != len(names) or not all(names):

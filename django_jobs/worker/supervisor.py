@@ -112,6 +112,13 @@ class Supervisor:
             child.bury()
         self.selector.close()
         self.mailbox.close()
+        events.log(
+            logger,
+            logging.INFO,
+            "worker_stopped",
+            worker=self.identity.worker.id,
+            finished=self.crew.finished,
+        )
         signals.worker_stopped.send_robust(NewWorker, worker=self.identity.worker)
 
     # -- the loop --------------------------------------------------------------------

@@ -30,6 +30,7 @@ def test_the_banner_says_what_runs_where(start_worker: StartWorker) -> None:
     assert connection.display_name in banner
     assert re.search(r"queues\s+a,b\n", banner)
     assert "2 processes" in banner
+    assert "100 coroutines" in banner
     assert "3 threads" in banner
     assert str(worker.pid) in banner
 
@@ -53,13 +54,20 @@ def test_the_worker_introduces_itself_in_its_row(start_worker: StartWorker) -> N
         (("--processes", "0"), "must be 1 or more"),
         (("--processes", "many"), "many"),
         (("--shutdown-timeout", "-1"), "must not be negative"),
+        (("--shutdown-timeout", "nan"), "must be a number of seconds, not 'nan'"),
+        (("--shutdown-timeout", "soon"), "must be a number of seconds, not 'soon'"),
+        (("--queues", ","), "no queue is named"),
+        (("--exclude-queues", "a:2"), "names without weights"),
+        (("--database", "othr"), "Did you mean 'other'?"),
+        (("--database", "other", "--backend", "other"), "not both"),
     ],
 )
 def test_a_bad_option_is_a_clear_error(
     start_worker: StartWorker, options: tuple[str, ...], words: str
 ) -> None:
     worker = start_worker(*options, ready=False)
-    assert worker.wait() != 0
+    assert worker.wait() in (1, 2)
+    assert not Worker.objects.exists()
     assert words in worker.output()
     assert "Traceback" not in worker.output()
 

@@ -402,16 +402,22 @@ def test_a_child_leaves_after_its_last_task(scene_with: Callable[..., Scene]) ->
 
 
 def test_a_large_child_leaves_when_the_rest_is_done(
-    scene_with: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+    scene_with: Callable[..., Scene],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(processes, "memory_of", {NOBODY: 1001}.get)
-    scene = scene_with(max_memory=1000)
+    caplog.set_level("INFO", "django_jobs")
+    monkeypatch.setattr(processes, "memory_of", {NOBODY: 3 << 20}.get)
+    scene = scene_with(max_memory=2 << 20)
     child = scene.add_child(threads=2)
     first, second = scene.give(2)
     scene.say(child, ["done", row(first)])
     assert ["stop"] not in scene.told(child)
     scene.say(child, ["done", row(second)])
     assert scene.told(child) == [["stop"]]
+    assert caplog.messages == [
+        f"event=child_recycled pid={NOBODY} reason=memory memory_mb=3 limit_mb=2"
+    ]
 
 
 # -- losing the lease --------------------------------------------------------------

@@ -107,9 +107,9 @@ class _Unspeakable:
 )
 def test_a_line_comes_out_whatever_a_field_is(out: Out, value: Any) -> None:
     configure("json")
-    logging.getLogger("django_jobs").info("fine", extra={"odd": value})
+    logging.getLogger("django_jobs").info("fine", extra={"odd": value, "n": 1})
     (entry,) = entries(out)
-    assert entry["message"] == "fine"
+    assert (entry["message"], entry["n"]) == ("fine", 1)
     assert "odd" in entry
 
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from django_jobs.worker.options import WorkerOptions, parse_queues, usable_cores
+from django_jobs.worker.options import WorkerOptions, parse_queues, serves, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,7 @@ def test_queues_are_read(
         ("a:1,a:2", "only once"),
         (":3", "needs a name"),
         (" :3", "needs a name"),
+        (",", "no queue is named"),
         ("a:", "a weight is a whole number"),
         ("a:x", "a weight is a whole number"),
         ("a:0", "a weight is a whole number"),
@@ -63,6 +64,27 @@ def test_queues_are_described_as_they_are_given(text: str) -> None:
 def test_excluded_queues_are_described() -> None:
     options = WorkerOptions(database="default", exclude=("a", "b"))
     assert options.describe_queues() == "all except a,b"
+
+
+@pytest.mark.parametrize(
+    ("described", "is_served"),
+    [
+        ("all", True),
+        ("", True),
+        ("mail", True),
+        ("reports,mail", True),
+        ("reports:6,mail:3", True),
+        ("reports", False),
+        ("mails", False),
+        ("all except reports", True),
+        ("all except reports,mail", False),
+        ("words of a later: version", True),
+    ],
+)
+def test_what_is_described_tells_which_queues_are_served(
+    described: str, is_served: bool
+) -> None:
+    assert serves(described, "mail") is is_served
 
 
 def test_the_defaults_fit_the_machine() -> None:

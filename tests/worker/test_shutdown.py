@@ -133,6 +133,38 @@ def test_each_further_request_skips_ahead(scene: Scene) -> None:
     assert stages[3:] == [Stage.KILLING] * 2
 
 
+def test_the_log_says_what_is_awaited_and_how_to_have_it_sooner(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "django_jobs")
+    scene.give("never.seen")
+    for _ in range(3):
+        scene.shutdown.request("SIGINT")
+    awaited = "running=1 awaited=never.seen"
+    assert caplog.messages == [
+        f"event=stopping reason=SIGINT {awaited} seconds=25.0 "
+        "hint=a further Ctrl-C or SIGTERM interrupts them",
+        f"event=interrupting {awaited} seconds=3.0 "
+        "hint=a further Ctrl-C or SIGTERM kills them",
+        f"event=killing {awaited} seconds=5.0",
+    ]
+
+
+def test_a_stop_that_waits_for_nothing_is_one_short_line(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "django_jobs")
+    scene.shutdown.request("done")
+    scene.advance()
+    scene.advance()
+    assert caplog.messages == ["event=stopping reason=done"]
+
+
+def test_many_awaited_tasks_are_told_in_short() -> None:
+    names = ["b", *"aaa", *"cdefg"]
+    assert module._in_short(names) == ["b", "a (3)", "c", "d", "e", "..."]
+
+
 def test_a_running_task_that_ends_ends_the_waiting(scene: Scene) -> None:
     scene.give("never.seen")
     scene.shutdown.request("asked to")

@@ -11,16 +11,17 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from django_jobs import control, durations
-from django_jobs.definitions import get_definition
-from django_jobs.exceptions import TaskNotFound, UnknownTask
+from django_jobs.exceptions import TaskNotFound
 from django_jobs.ids import canonical
-from django_jobs.management import rendering
+from django_jobs.management import explaining, rendering
 from django_jobs.options import did_you_mean
 from django_jobs.states import State
 from django_jobs.store import get_store
 
 #: Dead letters that are put back to work in one transaction.
 _RETRIED_AT_ONCE = 500
+#: Longest note, in bytes.
+MOST_NOTED = 1000
 
 
 class Command(BaseCommand):
@@ -58,10 +59,11 @@ class Command(BaseCommand):
 
     def do_status(self, options: dict[str, Any]) -> None:
         status = control.status(options["database"])
-        data = rendering.status_data(status)
+        unserved = explaining.unserved_queues(status)
+        data = rendering.status_data(status, unserved)
         self.answer(options, data, rendering.status_text(status))
-        if not any(worker.is_alive for worker in status.workers):
-            self.note("No worker is running; start one with: manage.py jobworker")
+        for complaint in explaining.complaints(status):
+            self.note(rendering.one_line(complaint, MOST_NOTED))
 
     def do_list(self, options: dict[str, Any]) -> None:
         limit = options["limit"]
@@ -77,7 +79,7 @@ class Command(BaseCommand):
         if len(lines) > limit:
             self.note(f"These are the newest {limit}; --limit N shows more.")
         elif not lines:
-            self.note("No task matches." + _hint_about_task(options["task"]))
+            self.note("No task matches." + _hint_about_task(options))
 
     def do_show(self, options: dict[str, Any]) -> None:
         [task_id] = _ids([options["id"]])
@@ -85,8 +87,9 @@ class Command(BaseCommand):
             details = control.show(task_id, options["database"])
         except TaskNotFound as error:
             raise CommandError(f"{error}; was its result pruned?") from error
-        data = rendering.details_data(details)
-        self.answer(options, data, rendering.details_text(details))
+        more = explaining.more_about(details.task, options["database"])
+        data = rendering.details_data(details, more)
+        self.answer(options, data, rendering.details_text(details, more))
 
     # -- doing ---------------------------------------------------------------------
 
@@ -124,7 +127,7 @@ class Command(BaseCommand):
             alias=options["database"],
         )
         if not found:
-            self.note("No dead letter matches." + _hint_about_task(filters["task"]))
+            self.note("No dead letter matches." + _hint_about_task(options))
         if len(found) > 1 and not (options["yes"] or options["dry_run"]):
             self._confirm(f"Retry {_tasks(len(found))}?")
         return found
@@ -268,13 +271,9 @@ def _ids(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(key for key in ids.values() if key is not None))
 
 
-def _hint_about_task(name: str | None) -> str:
-    try:
-        if name is not None:
-            get_definition(name)
-    except UnknownTask as error:
-        return f" Mind that {error}"
-    return ""
+def _hint_about_task(options: dict[str, Any]) -> str:
+    hint = explaining.hint_about_task(options["task"], options["database"])
+    return f" {rendering.one_line(hint.strip(), MOST_NOTED)}" if hint else ""
 
 
 def _tasks(count: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from django.db import DatabaseError, connections
 from django_jobs import __version__
 from django_jobs.conf import conf
 from django_jobs.models import Task
+from django_jobs.options import did_you_mean
 from django_jobs.store import get_store
 from django_jobs.worker import logs, pool
 from django_jobs.worker.options import WorkerOptions, parse_queues, usable_cores
@@ -50,8 +52,7 @@ class Command(BaseCommand):
             return
         pool.start_fork_server()
         if given.log_format == "text":
-            self.stdout.write(_banner(given), self.style.SUCCESS)
-            self.stdout.flush()
+            self._show_banner(given)
         supervisor = Supervisor(given)
         reloader = Reloader(supervisor.stop)
         if options["reload"]:
@@ -62,12 +63,21 @@ class Command(BaseCommand):
             _stop_on_signals(reloader.cancel)
             reloader.restart()
 
+    def _show_banner(self, options: WorkerOptions) -> None:
+        title = f"django_jobs {__version__} worker {options.name}"
+        # Without the line's end, which would hand the colour on to the next line.
+        self.stdout.write(title, self.style.SUCCESS, ending="")
+        self.stdout.write("\n" + _banner(options))
+        self.stdout.flush()
+
     def _options(self, options: dict[str, Any]) -> WorkerOptions:
         try:
             queues, weights = parse_queues(options["queues"])
-            exclude, _ = parse_queues(options["exclude_queues"])
+            exclude, misplaced = parse_queues(options["exclude_queues"])
         except ValueError as error:
             raise CommandError(str(error)) from error
+        if misplaced:
+            raise CommandError("--exclude-queues takes names without weights")
         if queues and exclude:
             raise CommandError("give --queues or --exclude-queues, not both")
         max_memory = options["max_memory"]
@@ -151,7 +161,7 @@ def _add_life_options(parser: CommandParser) -> None:
     )
     parser.add_argument(
         "--shutdown-timeout",
-        type=float,
+        type=_seconds,
         metavar="S",
         help="seconds that running tasks get when the worker stops",
     )
@@ -173,12 +183,27 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, not {text!r}")
+    if seconds < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative: {text!r}")
+    return seconds
+
+
 def _database(options: dict[str, Any]) -> str:
     alias = options["database"]
+    if alias and options["backend"]:
+        raise CommandError("give --database or --backend, not both")
     if options["backend"]:
         alias = _database_of_backend(options["backend"])
     if alias is not None and alias not in connections:
-        raise CommandError(f"there is no database {alias!r} in DATABASES")
+        hint = did_you_mean(alias, list(connections))
+        raise CommandError(f"there is no database {alias!r} in DATABASES.{hint}")
     return get_store(alias).alias
 
 
@@ -199,7 +224,8 @@ def _refuse_without_tables(alias: str) -> None:
 def _database_of_backend(name: str) -> str | None:
     backends = getattr(settings, "TASKS", {})
     if name not in backends:
-        raise CommandError(f"there is no {name!r} in TASKS")
+        hint = did_you_mean(name, backends)
+        raise CommandError(f"there is no {name!r} in TASKS.{hint}")
     alias: str | None = backends[name].get("OPTIONS", {}).get("DATABASE")
     return alias
 
@@ -210,29 +236,29 @@ def _log_level(options: dict[str, Any]) -> int:
 
 
 def _shutdown_timeout(options: dict[str, Any]) -> float:
-    given = options["shutdown_timeout"]
-    if given is None:
-        return conf().SHUTDOWN_TIMEOUT
-    if given < 0:
-        raise CommandError("--shutdown-timeout must not be negative")
-    return float(given)
+    given: float | None = options["shutdown_timeout"]
+    return conf().SHUTDOWN_TIMEOUT if given is None else given
 
 
 def _banner(options: WorkerOptions) -> str:
     database = connections[options.database]
     limits = (
-        f"{options.processes} processes x ({options.threads} threads"
-        f" + {options.coroutines} coroutines)"
+        f"{_count(options.processes, 'process', 'processes')} x"
+        f" ({_count(options.threads, 'thread', 'threads')}"
+        f" + {_count(options.coroutines, 'coroutine', 'coroutines')})"
     )
     return "\n".join(
         [
-            f"django_jobs {__version__} worker {options.name}",
             f"  database     {options.database} ({database.display_name})",
             f"  queues       {options.describe_queues()}",
             f"  concurrency  {limits}",
             f"  pid          {os.getpid()}, stop with Ctrl-C or SIGTERM",
         ]
     )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _stop_on_signals(*calls: Callable[[str], None]) -> None:
