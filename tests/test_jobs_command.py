@@ -8,12 +8,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import OperationalError
 from django.utils import timezone
 
 from django_jobs.control import Details, Status
@@ -27,6 +30,7 @@ from tests.sampleapp import tasks
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
 UNKNOWN = rows.key(999)
+Requires = Callable[..., None]
 
 
 class Answer:
@@ -255,6 +259,11 @@ def test_an_unknown_state_is_refused_with_what_there_is(state: str, hint: str) -
 @pytest.mark.parametrize("limit", ["0", "-1", "many"])
 def test_a_limit_is_a_number_from_one_on(limit: str) -> None:
     assert "is no number from 1 on" in Answer("list", f"--limit={limit}").error
+
+
+def test_a_limit_that_no_database_understands_is_refused() -> None:
+    assert "is too large" in Answer("list", "--limit", "9" * 20).error
+    assert ask("list", "--limit", "0000000000001").notes == "No task matches.\n"
 
 
 # -- show ---------------------------------------------------------------------------
@@ -552,6 +561,11 @@ def test_an_age_is_a_number_and_a_unit(age: str) -> None:
     assert "is no length of time; write 10s, 5m, 2h or 7d" in error
 
 
+def test_an_age_beyond_all_dates_is_refused() -> None:
+    error = Answer("prune", "--older-than", "9999999999d").error
+    assert "between 0 and 10,000 days" in error
+
+
 # -- the command itself -------------------------------------------------------------
 
 
@@ -577,6 +591,48 @@ def test_a_database_that_is_not_there_is_refused_with_a_hint() -> None:
 @pytest.mark.parametrize("words", [[], ["stats"], ["show"], ["list", "--format", "x"]])
 def test_words_that_are_not_understood_are_refused(words: list[str]) -> None:
     assert Answer(*words).error
+
+
+@pytest.mark.parametrize("words", ["status", "list", "prune", "retry --all"])
+def test_tables_that_are_missing_are_an_error_of_one_line(
+    words: str, worker_env: dict[str, str], tmp_path: Path, requires: Requires
+) -> None:
+    requires("sqlite")
+    empty = {**worker_env, "DJANGO_JOBS_TEST_NAME_DEFAULT": str(tmp_path / "new")}
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "jobs", *words.split(), "--format", "json"],
+        env=empty,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "CommandError: the tables of django_jobs are missing on 'default': "
+        "run manage.py migrate\n"
+    )
+
+
+def test_a_database_that_fails_is_an_error_of_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(alias: str) -> None:
+        raise OperationalError("server closed\nthe connection")
+
+    monkeypatch.setattr(jobs.control, "status", fail)
+    error = Answer("status").error
+    assert error.startswith("the database 'default' did not do it: server closed")
+    assert "\n" not in error
+
+
+@pytest.mark.parametrize("words", ["retry", "revoke"])
+def test_nothing_is_done_when_one_of_the_ids_is_none(words: str) -> None:
+    rows.task(1)
+    rows.dead_letter(2)
+    answer = Answer(words, rows.key(1), rows.key(2), "mail", "--format", "json")
+    assert "'mail' is no id of a task" in answer.error
+    assert answer.out == ""
+    assert (Task.objects.count(), DeadLetter.objects.count()) == (1, 1)
 
 
 def test_a_list_without_rows_renders_as_nothing() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from django.db import DatabaseError, connections
+
 from django_jobs.conf import conf
 from django_jobs.control import Status
 from django_jobs.definitions import all_definitions, find_definition
@@ -43,6 +45,20 @@ def complaints(status: Status) -> list[str]:
         f"start one with: manage.py jobworker --queues {queue}"
         for queue, count in unserved.items()
     ]
+
+
+def lacks_tables(alias: str) -> bool:
+    """Tell whether a database is there, and not yet migrated."""
+    try:
+        with connections[alias].cursor() as cursor:
+            tables = connections[alias].introspection.table_names(cursor)
+    except DatabaseError:
+        return False  # away, as it seems
+    return Task._meta.db_table not in tables
+
+
+def no_tables(alias: str) -> str:
+    return f"the tables of django_jobs are missing on {alias!r}: run manage.py migrate"
 
 
 def _tasks_are(count: int) -> str:

@@ -7,6 +7,7 @@ loop. Both start their tasks in the order in which they came.
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,6 @@ import socket
 import sys
 import threading
 import traceback
-from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -51,9 +51,6 @@ def main(end: socket.socket, options: ChildOptions) -> None:
     logs.configure(options.log_format, options.log_level)
     with logs.everything_in(options.log_format):
         _serve(Channel(end), options)
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()
     os._exit(0)  # user threads that are no daemons must not hold it back
 
 
@@ -70,6 +67,9 @@ def _serve(channel: Channel, options: ChildOptions) -> None:
 
 
 def _settle_in() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A child that is killed must not take with it what tasks have printed.
+        sys.stdout.reconfigure(line_buffering=True)
     # A task may use multiprocessing: what dies with us is seen to by the kernel.
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     processes.lead_own_group()

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connections
+from django.db import DatabaseError, connections
 
 from django_jobs import control, durations
-from django_jobs.exceptions import TaskNotFound
+from django_jobs.exceptions import TaskNotFound, seconds
 from django_jobs.ids import canonical
 from django_jobs.management import explaining, rendering
 from django_jobs.options import did_you_mean
@@ -22,6 +22,8 @@ from django_jobs.store import get_store
 _RETRIED_AT_ONCE = 500
 #: Longest note, in bytes.
 MOST_NOTED = 1000
+#: A number of rows has no more digits.
+_MOST_DIGITS = 9
 
 
 class Command(BaseCommand):
@@ -42,7 +44,10 @@ class Command(BaseCommand):
             hint = did_you_mean(alias, list(connections))
             raise CommandError(f"there is no database {alias!r} in DATABASES.{hint}")
         options["database"] = get_store(alias).alias
-        _COMMANDS[options["command"]][2](self, options)
+        try:
+            _COMMANDS[options["command"]][2](self, options)
+        except DatabaseError as error:
+            raise CommandError(_why_failed(options["database"], error)) from error
 
     # -- output --------------------------------------------------------------------
 
@@ -233,14 +238,16 @@ def _add_dry_run(parser: CommandParser) -> None:
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or not text.strip("0"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    if len(text.lstrip("0")) > _MOST_DIGITS:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is too large")
     return int(text)
 
 
 def _duration(text: str) -> float:
     try:
-        return durations.parse(text)
+        return seconds(durations.parse(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -269,6 +276,13 @@ def _ids(texts: Iterable[str]) -> list[str]:
             "01981a2b-3c4d-7e5f-8a9b-0c1d2e3f4a5b"
         )
     return list(dict.fromkeys(key for key in ids.values() if key is not None))
+
+
+def _why_failed(alias: str, error: DatabaseError) -> str:
+    if explaining.lacks_tables(alias):
+        return explaining.no_tables(alias)
+    words = rendering.one_line(str(error) or type(error).__name__, MOST_NOTED)
+    return f"the database {alias!r} did not do it: {words}"
 
 
 def _hint_about_task(options: dict[str, Any]) -> str:

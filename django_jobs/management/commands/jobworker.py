@@ -14,11 +14,11 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, connections
+from django.db import connections
 
 from django_jobs import __version__
 from django_jobs.conf import conf
-from django_jobs.models import Task
+from django_jobs.management.explaining import lacks_tables, no_tables
 from django_jobs.options import did_you_mean
 from django_jobs.store import get_store
 from django_jobs.worker import logs, pool
@@ -208,17 +208,12 @@ def _database(options: dict[str, Any]) -> str:
 
 
 def _refuse_without_tables(alias: str) -> None:
+    # A database that is away for now is no reason: the worker waits for it.
     try:
-        with connections[alias].cursor() as cursor:
-            tables = connections[alias].introspection.table_names(cursor)
-    except DatabaseError:
-        return  # away for now: the worker waits for it
+        if lacks_tables(alias):
+            raise CommandError(no_tables(alias))
     finally:
         connections[alias].close()
-    if Task._meta.db_table not in tables:
-        raise CommandError(
-            f"the tables of django_jobs are missing on {alias!r}: run manage.py migrate"
-        )
 
 
 def _database_of_backend(name: str) -> str | None:
