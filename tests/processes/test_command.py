@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import select
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +21,7 @@ from django_jobs import __version__
 from django_jobs.models import Worker
 from tests.processes import tasks
 from tests.processes.conftest import StartWorker
-from tests.processes.harness import WorkerProcess, lines, wait_for
+from tests.processes.harness import PATIENCE, WorkerProcess, lines, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -190,6 +195,42 @@ def test_a_stop_ends_the_wait_for_mended_code(
     broken = "import nothing_of_this_name\n"
     save_until(module, broken, lambda: "event=code_broken" in worker.output())
     assert worker.stop(timeout=5) == 0
+
+
+def test_ctrl_c_on_a_terminal_is_answered_at_each_press(
+    worker_env: dict[str, str], audit: Path
+) -> None:
+    command = [sys.executable, "-m", "django", "jobworker", "--processes", "1"]
+    terminal, theirs = pty.openpty()
+    # Opened by the first of a new session, it becomes the terminal of that session.
+    on_terminal = ["sh", "-c", 'exec "$@" <$0 >$0 2>&1', os.ttyname(theirs), *command]
+    process = subprocess.Popen(on_terminal, env=worker_env, start_new_session=True)
+    shown = ""
+
+    def read_until(words: str) -> None:
+        nonlocal shown
+        while words not in shown:
+            assert select.select([terminal], [], [], PATIENCE)[0], shown
+            shown += os.read(terminal, 65536).decode()
+
+    try:
+        tasks.stubborn.enqueue(str(audit))
+        wait_for(lambda: lines(audit))
+        for answer in ("event=stopping", "event=interrupting", "event=killing"):
+            os.write(terminal, b"\x03")
+            read_until(answer)
+        read_until("event=worker_stopped")
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+        os.close(theirs)
+    said = shown.replace("\x1b[0m", "").replace("\x1b[32;1m", "").splitlines()
+    assert said[0].startswith("django_jobs ")
+    assert said[4].startswith("  pid ")
+    assert all(re.match(r"(\^C)?[0-9]{4}-", line) for line in said[5:]), shown
+    assert sum("^C" in line for line in said) == 3
 
 
 def test_worker_signals_are_sent(start_worker: StartWorker, audit: Path) -> None:
