@@ -6,7 +6,16 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    Unpack,
+    cast,
+)
 from uuid import UUID
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
@@ -22,13 +31,16 @@ from django_jobs.exceptions import (
     TaskNotFound,
     UnknownTask,
 )
+from django_jobs.hints import instead_of
 from django_jobs.ids import uuid7
 from django_jobs.options import (
     EnqueueOptions,
     TaskOptions,
     Unset,
+    UsingOptions,
     did_you_mean,
     read_enqueue_options,
+    refuse_nonsense,
 )
 from django_jobs.parameters import Parameters
 from django_jobs.records import ClaimedTask, NewTask
@@ -123,37 +135,15 @@ class TaskDefinition(Generic[P, R]):
         """Return a call of the task, not yet enqueued."""
         return Signature(self, args, kwargs)
 
-    def using(
-        self,
-        *,
-        run_after: datetime | timedelta | float | None = None,
-        priority: int | None = None,
-        queue_name: str | None = None,
-        expires: datetime | timedelta | float | None = None,
-        max_attempts: int | None = None,
-        time_limit: timedelta | float | None = None,
-        metadata: dict[str, Any] | None = None,
-        on_commit: bool | str | None = None,
-    ) -> TaskDefinition[P, R]:
+    def using(self, **options: Unpack[UsingOptions]) -> TaskDefinition[P, R]:
         """Return a copy that enqueues with other options; None leaves one as it is.
 
         Seconds and timedeltas of ``run_after`` count from the insert, those of
         ``expires`` from the time due.
         """
-        given = {
-            "run_after": run_after,
-            "priority": priority,
-            "queue_name": queue_name,
-            "expires": expires,
-            "max_attempts": max_attempts,
-            "time_limit": time_limit,
-            "metadata": metadata,
-            "on_commit": on_commit,
-        }
-        given = {name: value for name, value in given.items() if value is not None}
         try:
-            chosen = replace(self.chosen, **read_enqueue_options(given))
-            self._refuse_nonsense(chosen)
+            chosen = replace(self.chosen, **read_enqueue_options(options))
+            refuse_nonsense(chosen, self.options.soft_time_limit)
         except EnqueueError:
             raise
         except ValueError as error:
@@ -165,17 +155,6 @@ class TaskDefinition(Generic[P, R]):
         copy: TaskDefinition[P, R] = object.__new__(type(self))
         copy.__dict__.update(self.__dict__, chosen=chosen)
         return copy
-
-    def _refuse_nonsense(self, chosen: EnqueueOptions) -> None:
-        due, expiry = chosen.run_after, chosen.expires
-        if isinstance(due, datetime) and isinstance(expiry, datetime) and expiry <= due:
-            raise ValueError(f"it expires at {expiry}, before it may run at {due}.")
-        soft, hard = self.options.soft_time_limit, chosen.time_limit
-        if soft is not None and hard is not None and soft > hard:
-            raise ValueError(
-                f"time_limit ({hard:g} s) must not be shorter than the task's "
-                f"soft_time_limit ({soft:g} s)."
-            )
 
     def new_task(self, args: Sequence[Any], kwargs: dict[str, Any]) -> NewTask:
         """Return the task that a call makes, or refuse the call."""
@@ -274,6 +253,16 @@ class TaskDefinition(Generic[P, R]):
             f"the task {self.name} is not called itself: write {name}.enqueue(...) to "
             f"run it in a worker, or {name}.call(...) to run it here"
         )
+
+    if not TYPE_CHECKING:  # a type checker is to find them by itself
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what to write in place of what the tasks of others can do."""
+            words = f"{type(self).__name__!r} object has no attribute {name!r}"
+            func = self.__dict__.get("func")
+            if func is not None and (ours := instead_of(name, func.__name__)):
+                words = f"{words}; write {ours}"
+            raise AttributeError(words, name=name, obj=self)
 
     def __repr__(self) -> str:
         return f"<TaskDefinition {self.name}>"

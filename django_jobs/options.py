@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
-from typing import Any, Final
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypedDict
 
 from django.conf import settings
 from django.utils import timezone
 
 from django_jobs.conf import conf
 from django_jobs.exceptions import PayloadTooLarge, seconds
+from django_jobs.hints import note_of, our_option
 from django_jobs.retries import Backoff, ErrorClasses, RetryPolicy
 from django_jobs.serializers import dumps
 
@@ -72,12 +73,25 @@ class EnqueueOptions:
     on_commit: bool | str | None = None
 
 
+class UsingOptions(TypedDict, total=False):
+    """The options of ``using()`` as they are given; None leaves one as it is."""
+
+    run_after: datetime | timedelta | float | None
+    priority: int | None
+    queue_name: str | None
+    expires: datetime | timedelta | float | None
+    max_attempts: int | None
+    time_limit: timedelta | float | None
+    metadata: dict[str, Any] | None
+    on_commit: bool | str | None
+
+
 def read_task_options(given: Mapping[str, Any]) -> TaskOptions:
     """Return the checked options of ``@task``; ValueError says what to write."""
-    names = [field.name for field in fields(TaskOptions)]
     for name in given:
-        if name not in names:
-            raise ValueError(f"there is no option {name!r}.{did_you_mean(name, names)}")
+        if name not in _TASK_CHECKS:
+            hint = _hint(name, _TASK_CHECKS, "@task", "using", _ENQUEUE_CHECKS)
+            raise ValueError(f"there is no option {name!r}{hint}")
     options = TaskOptions(**_checked(given, _TASK_CHECKS))
     soft, hard = options.soft_time_limit, options.time_limit
     if soft is not None and hard is not None and soft > hard:
@@ -89,8 +103,45 @@ def read_task_options(given: Mapping[str, Any]) -> TaskOptions:
 
 
 def read_enqueue_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the checked options of ``using()``; ValueError says what to write."""
-    return _checked(given, _ENQUEUE_CHECKS)
+    """Return the checked options of ``using()`` that are not None.
+
+    ValueError says what to write, and TypeError that there is no such option.
+    """
+    for name in given:
+        if name not in _ENQUEUE_CHECKS:
+            raise TypeError(no_option_of_using(name, _ENQUEUE_CHECKS))
+    some = {name: value for name, value in given.items() if value is not None}
+    return _checked(some, _ENQUEUE_CHECKS)
+
+
+def no_option_of_using(name: str, names: Iterable[str]) -> str:
+    """Return the words for an option that ``using()`` has not."""
+    hint = _hint(name, names, "using", "@task", _TASK_CHECKS)
+    return f"using() has no option {name!r}{hint}"
+
+
+def _hint(
+    name: str, names: Iterable[str], here: str, there: str, others: Iterable[str]
+) -> str:
+    """Say what to write, by the words of others, the other place or the spelling."""
+    ours, example = our_option(name)
+    if ours in names:
+        return f"; write {here}({example}){note_of(ours)}"
+    if ours in others:
+        return f"; write {there}({example}){note_of(ours)}"
+    return "." + (did_you_mean(name, names) or f" The options are {', '.join(names)}.")
+
+
+def refuse_nonsense(chosen: EnqueueOptions, soft_time_limit: float | None) -> None:
+    """Refuse options of ``using()`` that contradict each other, or the task's own."""
+    due, expiry, limit = chosen.run_after, chosen.expires, chosen.time_limit
+    if isinstance(due, datetime) and isinstance(expiry, datetime) and expiry <= due:
+        raise ValueError(f"it expires at {expiry}, before it may run at {due}.")
+    if soft_time_limit is not None and limit is not None and soft_time_limit > limit:
+        raise ValueError(
+            f"time_limit ({limit:g} s) must not be shorter than the task's "
+            f"soft_time_limit ({soft_time_limit:g} s)."
+        )
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

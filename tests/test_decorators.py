@@ -170,6 +170,28 @@ def test_an_unknown_option_is_answered_with_the_right_one() -> None:
     assert "there is no option 'max_attempt'. Did you mean 'max_attempts'?" in words
 
 
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("retries", "; write @task(max_attempts=4), the first attempt included"),
+        ("max_retries", "; write @task(max_attempts=4)"),
+        ("queue", '; write @task(queue_name="mail")'),
+        ("bind", "; write @task(takes_context=True)"),
+        ("timeout", "; write @task(time_limit=60), in seconds"),
+        ("ignore_result", "; write @task(store_result=False)"),
+        ("autoretry_for", "; write @task(retry_on=[OSError])"),
+        ("countdown", "; write using(run_after=60)"),
+        ("run_after", "; write using(run_after=60)"),
+        ("serializer", ". The options are name, queue_name, priority, "),
+    ],
+)
+def test_an_option_of_other_task_queues_is_answered_with_ours(
+    option: str, words: str
+) -> None:
+    message = refusal(function, **{option: 3})
+    assert f"there is no option {option!r}{words}" in message
+
+
 WRONG = [
     ("name", 5, "a string of 1 to 200 printable characters"),
     ("name", "", "a string of 1 to 200"),

@@ -258,6 +258,32 @@ def test_a_limit_shorter_than_the_soft_one_is_refused() -> None:
         tasks.send.using(time_limit=49)
 
 
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("countdown", "; write using(run_after=60), in seconds"),
+        ("eta", "; write using(run_after=60), in seconds, or a timedelta or datetime"),
+        ("delay", "; write using(run_after=60)"),
+        ("queue", '; write using(queue_name="mail")'),
+        ("retries", "; write using(max_attempts=4), the first attempt included"),
+        ("timeout", "; write using(time_limit=60), in seconds"),
+        ("expires_in", "; write using(expires=3600)"),
+        ("ignore_result", "; write @task(store_result=False)"),
+        ("atomic", "; write @task(atomic=True)"),
+        ("priorty", ". Did you mean 'priority'?"),
+        ("link", ". The options are run_after, priority, "),
+    ],
+)
+@pytest.mark.parametrize("value", [60, None])
+def test_an_unknown_option_of_using_is_answered_with_ours(
+    option: str, words: str, value: Any
+) -> None:
+    for call in (tasks.add.using, tasks.add.s(1).using):
+        with pytest.raises(TypeError) as caught:
+            call(**{option: value})
+        assert f"using() has no option {option!r}{words}" in str(caught.value)
+
+
 # -- refusals ----------------------------------------------------------------------
 
 

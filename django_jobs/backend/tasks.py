@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from django_jobs.backend.api import AnyTask, InvalidTask, Task
 from django_jobs.backend.values import plain
 from django_jobs.exceptions import seconds
-from django_jobs.options import UNSET, TaskOptions, Unset, did_you_mean
+from django_jobs.options import UNSET, TaskOptions, Unset, no_option_of_using
 from django_jobs.retries import Backoff, ErrorClasses, RetryPolicy
 
 _Task = TypeVar("_Task", bound="AnyTask")
@@ -66,8 +66,8 @@ class JobsTask(Task):  # type: ignore[type-arg] # no Generic in Django 6
         """
         for name in options:
             if name not in USING_OPTIONS:
-                hint = did_you_mean(name, (*_DJANGOS, *USING_OPTIONS))
-                raise TypeError(f"using() has no option {name!r}.{hint}")
+                known = (*_DJANGOS, *USING_OPTIONS)
+                raise TypeError(no_option_of_using(name, known))
         options |= {"priority": priority, "queue_name": queue_name, "backend": backend}
         changes = {key: value for key, value in options.items() if value is not None}
         if isinstance(run_after, (int, float, timedelta)):
