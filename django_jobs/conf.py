@@ -79,6 +79,22 @@ def conf() -> Conf:
     return Conf(**{key: _as_declared(value) for key, value in given.items()})
 
 
+def readable_conf() -> Conf:
+    """Return the settings with the defaults for those that are wrong."""
+    given = getattr(settings, "DJANGO_JOBS", {})
+    if not isinstance(given, dict):
+        return Conf()
+    right = {key: given[key] for key in given.keys() - wrong_keys(given)}
+    return Conf(**{key: _as_declared(value) for key, value in right.items()})
+
+
+def wrong_keys(given: Any) -> set[Any]:
+    """Return the keys that ``find_problems`` speaks of."""
+    if not isinstance(given, dict):
+        return set()
+    return {key for key, value in given.items() if _problem(str(key), value)}
+
+
 def find_problems(given: Any) -> list[str]:
     """Return a sentence for each unknown key and each value of a wrong type."""
     if not isinstance(given, dict):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
+from types import MethodType
 from typing import (
     Any,
     Concatenate,
@@ -113,20 +115,18 @@ def _label(function: object) -> str:
     return path_of(function) if inspect.isfunction(function) else repr(function)[:100]
 
 
-def _refuse_what_is_no_task(function: object) -> None:
+def _refuse_what_is_no_task(function: Any) -> None:
     if not inspect.isfunction(function):
-        raise ValueError(
-            "it decorates a function; options are written as @task(name=..., ...)."
-        )
+        raise ValueError(f"it decorates a function{_instead_of(function)}")
     if function.__name__ == "<lambda>" or "<locals>" in function.__qualname__:
         raise ValueError(
             "a worker cannot find a lambda or a function inside a function; write "
             "a def at the top level of a module."
         )
-    if _is_method(function):
+    if "." in function.__qualname__:
         raise ValueError(
-            "a worker has no instance to call a method of; write a def at the top "
-            "level of a module."
+            "a worker has no instance to call a method of, and finds no function "
+            "inside a class; write a def at the top level of a module."
         )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ValueError(
@@ -134,8 +134,26 @@ def _refuse_what_is_no_task(function: object) -> None:
         )
 
 
-def _is_method(function: Callable[..., Any]) -> bool:
-    return "." in function.__qualname__ and first_name(function) in ("self", "cls")
+def _instead_of(thing: object) -> str:
+    """Say what a thing is that is no function, and what to write."""
+    for kinds, words in _NO_FUNCTIONS:
+        if isinstance(thing, kinds):
+            return f"{words} write a def at the top level of a module."
+    if isinstance(thing, TaskDefinition):
+        return f", and {thing.name} is a task already; write @task once."
+    if callable(thing):
+        return (
+            f", not an object that can be called ({type(thing).__qualname__}); write a "
+            "def at the top level of a module that calls it."
+        )
+    return "; options are written as @task(name=..., ...)."
+
+
+_NO_FUNCTIONS: tuple[tuple[Any, str], ...] = (
+    (type, ", not a class;"),
+    ((staticmethod, classmethod, MethodType), ", not a method;"),
+    (functools.partial, ", not a functools.partial;"),
+)
 
 
 def check_fit(function: Callable[..., Any], options: TaskOptions) -> None:

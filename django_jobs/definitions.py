@@ -224,6 +224,10 @@ class TaskDefinition(Generic[P, R]):
         first = (context,) if self.takes_context else ()
         return self.func(*first, *context.args, **context.kwargs)
 
+    def to_store(self, value: Any) -> Any:
+        """Return what the result keeps of a return value; raise when it may not."""
+        return value
+
     def _context(self, args: Any, kwargs: Any) -> tuple[TaskContext, ...]:
         """Return a context that writes nothing, if the function wants one."""
         if not self.takes_context:
@@ -302,6 +306,7 @@ def enqueue_many(signatures: Iterable[Signature[R]]) -> list[TaskResult[R]]:
     tasks, senders = [], []
     for place, signature in enumerate(signatures):
         definition = _definition_of(signature)
+        producer.check_name(definition.name)
         tasks.append(definition.new_task(signature.args, signature.kwargs))
         senders.append(definition.origin)
         groups.setdefault(definition.chosen.on_commit, []).append(place)

@@ -1,15 +1,18 @@
 """Every error of django_jobs, and what a task may raise to say how it goes on.
 
 JobsError
+├── SetupError               the app is not installed, or its tables are not there
 ├── InvalidTask              a declaration that cannot work (at import)
 ├── EnqueueError             refused before any SQL
 │   ├── InvalidArguments     wrong signature, or a value that is no JSON
 │   ├── PayloadTooLarge
 │   ├── InvalidOption        an option of ``using()`` that makes no sense
-│   └── UnknownQueue
+│   ├── UnknownQueue
+│   └── UnreachableTask      declared where no worker can import it
 ├── UnknownTask              no registered task has this name
 ├── TaskNotFound             no row has this id (or it was pruned)
 ├── StaleLease               the run lost its right to complete the task
+├── InvalidResult            a task returned what cannot be stored
 └── ResultError              the value of a result is not to be had
     ├── ResultTimeout        not finished in time
     ├── TaskFailed           the task is a dead letter
@@ -25,9 +28,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from django.core.exceptions import ImproperlyConfigured
+
 
 class JobsError(Exception):
     """Base of all errors of django_jobs."""
+
+
+class SetupError(JobsError, ImproperlyConfigured):
+    """The app is not installed, or not migrated; the message says what to do."""
 
 
 class InvalidTask(JobsError):
@@ -54,6 +63,10 @@ class UnknownQueue(EnqueueError, ValueError):
     """The queue is not one of the declared ``QUEUES``."""
 
 
+class UnreachableTask(EnqueueError):
+    """The task is declared in a script or a shell, which no worker can import."""
+
+
 class UnknownTask(JobsError, LookupError):
     """No registered task has this name."""
 
@@ -64,6 +77,10 @@ class TaskNotFound(JobsError, LookupError):
 
 class StaleLease(JobsError):
     """The run lost its lease: another worker may have the task, its outcome is void."""
+
+
+class InvalidResult(JobsError, ValueError):
+    """A task returned what cannot be stored: no JSON, or too much of it."""
 
 
 class ResultError(JobsError, ValueError):

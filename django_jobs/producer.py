@@ -15,8 +15,9 @@ callbacks of ``on_commit``. The data of that block is committed all the same.
 from __future__ import annotations
 
 import logging
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,7 +28,13 @@ from django.utils import timezone
 
 from django_jobs import events
 from django_jobs.conf import conf
-from django_jobs.exceptions import InvalidArguments, PayloadTooLarge, UnknownQueue
+from django_jobs.exceptions import (
+    InvalidArguments,
+    PayloadTooLarge,
+    SetupError,
+    UnknownQueue,
+    UnreachableTask,
+)
 from django_jobs.middleware import enqueue_handler
 from django_jobs.options import did_you_mean
 from django_jobs.records import NewTask, TaskRecord
@@ -37,11 +44,28 @@ from django_jobs.signals import task_enqueued
 from django_jobs.states import State
 from django_jobs.store import get_store
 from django_jobs.store.base import Store
+from django_jobs.store.errors import is_not_migrated
 
 logger = logging.getLogger("django_jobs")
 
 #: Seconds; a worker that was woken looks again by itself after that.
 _WAKE_UP_EVERY = 0.005
+#: Where functions are that were typed into a shell, or are part of a script.
+_NOWHERE = ("__main__", "__console__", "None", "django.core.management.commands.shell")
+_FROM_NOWHERE = tuple(f"{module}." for module in _NOWHERE)
+
+
+def check_name(name: str) -> None:
+    """Refuse a task that is named after a place where no worker finds it."""
+    if name.startswith(_FROM_NOWHERE):
+        spec = getattr(sys.modules["__main__"], "__spec__", None)
+        where = "a script or a shell"
+        if spec is not None and name.startswith("__main__."):
+            where = f"{spec.name}, run as __main__"
+        raise UnreachableTask(
+            f"task {name} is declared in {where}, which no worker imports: write it in "
+            "the module tasks of an installed app, and import it from there"
+        )
 
 
 def check_queue(queue_name: str) -> None:
@@ -159,8 +183,7 @@ class _Batch:
     def inserted(self, now: datetime) -> None:
         """Take note of the insert; what it tells others has to wait for the commit."""
         alias = self.store.alias
-        is_open = connections[alias].in_atomic_block
-        if is_open:
+        if connections[alias].in_atomic_block:
             self.commit = self.commit or Commit()
             self.commit.aliases = (alias,)
         if self.results:
@@ -168,10 +191,7 @@ class _Batch:
                 result.record = _record(task, now)
         else:
             self._make_results(now)
-        if is_open:
-            transaction.on_commit(self.announce, using=alias, robust=True)
-        else:
-            self.announce()
+        _after_commit(alias, self.announce)
 
     def announce(self) -> None:
         """Tell workers and receivers of tasks that are committed."""
@@ -246,6 +266,19 @@ def _callbacks(alias: str) -> list[Any]:
     return callbacks
 
 
+def _after_commit(alias: str, callback: Callable[[], None]) -> None:
+    """Call back after the commit of what was just written, at once if that is done."""
+    connection = connections[alias]
+    if connection.in_atomic_block:
+        transaction.on_commit(callback, using=alias, robust=True)
+    elif connection.get_autocommit():
+        callback()
+    else:
+        # Django refuses on_commit() in transactions that are managed by hand, but it
+        # runs what is there when autocommit is switched on again after a commit.
+        _callbacks(alias).append((set(), callback, True))
+
+
 def _nothing() -> None:
     """Keep the place of a callback that moved on."""
 
@@ -257,6 +290,19 @@ def _insert(store: Store, batches: Sequence[_Batch]) -> None:
 
 
 def _write(store: Store, tasks: Sequence[NewTask]) -> datetime:
+    """Insert; SetupError when the tables are not there."""
+    try:
+        return _write_surely(store, tasks)
+    except DatabaseError as error:
+        if not is_not_migrated(error):
+            raise
+        raise SetupError(
+            f"the tables of django_jobs are missing in the database {store.alias!r}, "
+            f"or old: run manage.py migrate --database {store.alias}"
+        ) from error
+
+
+def _write_surely(store: Store, tasks: Sequence[NewTask]) -> datetime:
     """Insert; once more on a fresh connection when the old one turns out to be dead.
 
     That is safe even if the first insert was committed and only the answer was lost:

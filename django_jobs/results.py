@@ -58,7 +58,12 @@ async def afetch_result(
 
 def _fetch(task_id: str, alias: str) -> TaskRecord:
     key = canonical(task_id)
-    record = None if key is None else get_store(alias).fetch(key)
+    if key is None:
+        raise TaskNotFound(
+            f"no task has the id {task_id!r:.100}, which is none: write that of a "
+            "TaskResult, result.id, a UUID"
+        )
+    record = get_store(alias).fetch(key)
     if record is None:
         raise TaskNotFound(
             f"no task has the id {task_id!r}: its transaction did not commit (yet), "
@@ -261,7 +266,7 @@ class TaskResult(Generic[R]):
             yield max(min(pause, left), 0.0)
             pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE)
         yield 0.0  # a last look, after the last pause
-        raise ResultTimeout(f"task {self} is not finished after {limit:g} s")
+        raise ResultTimeout(_too_late(self.record, limit))
 
     def _refuse_to_wait_in_vain(self) -> None:
         if self._commit is not None and self._commit.is_still_ahead():
@@ -289,6 +294,17 @@ class TaskResult(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<TaskResult {self} {self.record.state}>"
+
+
+def _too_late(record: TaskRecord, limit: float) -> str:
+    """Say in which state a task is after so many seconds, and where to look."""
+    words = f"task {record.name} {record.id} is not finished after {limit:g} s: it is "
+    words += record.state
+    if record.state == State.SCHEDULED and record.run_after is not None:
+        words += f" for {record.run_after:%Y-%m-%d %H:%M:%S %Z}"
+    if record.state in (State.READY, State.SCHEDULED):
+        words += "; is a worker running? See manage.py jobs status"
+    return words
 
 
 def _content(record: TaskRecord) -> TaskRecord:

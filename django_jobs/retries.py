@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from django_jobs.exceptions import (
+    InvalidResult,
     Reject,
     Retry,
     Snooze,
@@ -133,8 +134,9 @@ def decide(
             return Decision(Verdict.INTERRUPTED)
         case Snooze():
             return Decision(Verdict.SNOOZED, error.after)
-        case Reject():
-            return _dead(Reason.REJECTED)
+        case InvalidResult() | Reject():  # a bad result would be the same once more
+            is_result = isinstance(error, InvalidResult)
+            return _dead(Reason.RESULT if is_result else Reason.REJECTED)
     failures = max(attempt - crashes, 1)
     if not isinstance(error, Retry) and policy.gives_up_on(error):
         return _dead(Reason.GAVE_UP)

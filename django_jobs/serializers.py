@@ -48,7 +48,7 @@ def dumps(value: object, *, path: str = "", max_depth: int = MAX_DEPTH) -> str:
     except _Refused as refused:
         words = refused.words(value, path)
     except RecursionError:
-        words = f"{path or 'the value'}: nested too deeply"
+        words = f"{path or 'the value'}: nested too deeply for Python to follow"
     raise InvalidArguments(words)
 
 
@@ -72,7 +72,10 @@ class _Refused(Exception):
         steps = self.steps[::-1]
         why = self.why
         if why is _TOO_DEEP:
-            why = "nested too deeply, see PAYLOAD_MAX_DEPTH"
+            why = (
+                "nested too deeply, more lists and dicts one inside the other than "
+                "PAYLOAD_MAX_DEPTH"
+            )
             if _meets_itself(value, steps):
                 why = "contains itself"
         if len(steps) > 2 * _STEPS_SHOWN:

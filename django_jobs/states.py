@@ -76,6 +76,7 @@ class Reason(StrEnum):
     ATTEMPTS = "attempts used up"
     GAVE_UP = "gave up on this error"
     REJECTED = "rejected by the task"
+    RESULT = "the result cannot be stored"
     CRASHES = "crashed too often"
     UNKNOWN_TASK = "no worker knows this task"
     CORRUPT = "the row cannot be read"

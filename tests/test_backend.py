@@ -27,7 +27,7 @@ from django_jobs.exceptions import EnqueueError, InvalidArguments
 from django_jobs.models import DeadLetter, Result, Task
 from django_jobs.options import UNSET
 from django_jobs.records import Demand
-from django_jobs.states import State
+from django_jobs.states import Reason, State
 from django_jobs.store import get_store
 from django_jobs.worker.executor import Executor
 from django_jobs.worker.timeouts import Interruptions
@@ -276,6 +276,12 @@ def test_what_is_no_json_is_refused_before_any_sql(
                 tasks.echo.enqueue(odd)
         with pytest.raises(TypeError, match="missing a required argument"):
             tasks.add.enqueue()
+
+
+def test_a_task_of_a_script_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find_definition(tasks.add.module_path), "name", "__main__.add")
+    with pytest.raises(api.InvalidTask, match="which no worker imports"):
+        tasks.add.using(priority=3).enqueue(1)
 
 
 # -- validation --------------------------------------------------------------------
@@ -584,9 +590,10 @@ def test_only_the_last_attempt_finishes_the_task() -> None:
     assert [each[1].status for each in finished] == [Status.FAILED]
 
 
-def test_a_value_that_is_no_json_fails_the_task() -> None:
-    result = tasks.odd_value.enqueue()
+def test_a_value_that_is_no_json_fails_the_task_at_once() -> None:
+    result = tasks.odd_value.using(max_attempts=3).enqueue()
     run_due()
+    assert DeadLetter.objects.get().reason == Reason.RESULT
     result.refresh()
     assert result.status == Status.FAILED
     assert result.errors[0].exception_class is TypeError

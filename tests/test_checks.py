@@ -49,6 +49,7 @@ def test_the_databases_of_the_tests_are_right() -> None:
     assert checks.check_databases(databases=ALIASES) == []
 
 
+@pytest.mark.django_db(databases=ALIASES)
 def test_manage_py_check_runs_them_all(monkeypatch: Any) -> None:
     registered = django_checks.registry.registry.get_checks(True)
     for check in (
@@ -79,11 +80,31 @@ def test_an_unknown_key_or_a_wrong_type_is_an_error_that_helps() -> None:
         assert ids([first, second]) == ["E001", "E001"]
         assert "Did you mean 'QUEUES'?" in first.msg
         assert "must be a number of seconds" in second.msg
-        # What reads the settings has nothing to say, and does not fail.
-        assert checks.check_layout() == checks.check_tasks() == []
-        assert checks.check_databases(databases=ALIASES) == []
     with override_settings(DJANGO_JOBS=["QUEUES"]):
         assert ids(checks.check_settings()) == ["E001"]
+        assert checks.check_layout() == checks.check_tasks() == []
+
+
+@pytest.mark.django_db(databases=ALIASES)
+def test_a_wrong_key_hides_no_other_mistake(found: Found) -> None:
+    with jobs(QUEUE=["mail"], MAX_ATTEMPTS=0, POLL_FASTEST=3, QUEUES=["default"]):
+        assert ids(checks.check_settings()) == ["E001", "E008", "E009"]
+        assert ids(checks.check_tasks())[0] == "E020"
+        assert found(Fake("oracle")) == ["E011"]
+        old = asked("postgresql", [1], pg_version=130011)
+        assert found(old) == ["E015"]
+
+
+def test_which_database_was_meant_is_not_guessed(found: Found) -> None:
+    with jobs(DATABASE=5):
+        assert ids(checks.check_settings()) == ["E001"]
+        assert found(Fake("oracle")) == []
+
+
+def test_a_default_queue_that_is_not_declared_is_one_error() -> None:
+    with jobs(QUEUES=["mail", "other"]):
+        assert ids(checks.check_settings()) == ["E007"]
+        assert "E020" not in ids(checks.check_tasks())
 
 
 @pytest.mark.parametrize(
@@ -210,6 +231,28 @@ def test_a_pool_with_lasting_connections_is_an_error(found: Found) -> None:
     pooled = {"OPTIONS": {"pool": True}}
     assert found(Fake("postgresql", **pooled)) == []
     assert found(Fake("postgresql", **pooled, CONN_MAX_AGE=60)) == ["E014"]
+
+
+@pytest.mark.parametrize(
+    ("pool", "given", "is_enough"),
+    [
+        (True, {}, True),
+        ({"max_size": 4}, {}, True),
+        ({"max_size": 3}, {}, False),
+        ({"min_size": 2}, {}, False),
+        ({"min_size": 2, "max_size": 10}, {}, True),
+        ({"max_size": 3}, {"NOTIFY": False}, True),
+        ({"max_size": 3}, {"LISTEN_DATABASE": "other"}, True),
+        ({"max_size": 2}, {"LISTEN_DATABASE": "other"}, False),
+        ({"max_size": 3}, {"LISTEN_DATABASE": "default"}, False),
+    ],
+)
+def test_a_pool_has_to_hold_what_a_worker_needs(
+    found: Found, pool: Any, given: dict[str, Any], is_enough: bool
+) -> None:
+    with jobs(**given):
+        expected = [] if is_enough else ["E016"]
+        assert found(Fake("postgresql", OPTIONS={"pool": pool})) == expected
 
 
 def test_what_looks_like_a_pooler_needs_a_direct_way_to_listen(found: Found) -> None:

@@ -47,6 +47,19 @@ def wants_keyword(*, context: TaskContext) -> None: ...
 class Holder:
     def method(self, value: int) -> None: ...
 
+    def odd(this, value: int) -> None: ...
+
+    @staticmethod
+    def static(value: int) -> None: ...
+
+    @classmethod
+    def of_class(cls, value: int) -> None: ...
+
+    def __call__(self, value: int) -> None: ...
+
+    class Inner:
+        def method(me) -> None: ...
+
 
 def declared(function: Callable[..., Any], **options: Any) -> TaskDefinition[..., Any]:
     definition: TaskDefinition[..., Any] = task(**options)(function)
@@ -262,15 +275,32 @@ def test_a_lambda_is_refused() -> None:
     assert "top level of a module" in refusal(lambda: None)
 
 
-def test_a_method_is_refused() -> None:
-    assert "top level of a module" in refusal(Holder.method)
+@pytest.mark.parametrize(
+    "method", [Holder.method, Holder.odd, Holder.static, Holder.Inner.method]
+)
+def test_a_function_inside_a_class_is_refused(method: Callable[..., Any]) -> None:
+    words = refusal(method)
+    assert "a worker has no instance to call a method of" in words
+    assert "write a def at the top level of a module" in words
 
 
 @pytest.mark.parametrize(
-    "thing", [5, "name", Holder, functools.partial(function, 1), print, None.__class__]
+    ("thing", "words"),
+    [
+        (Holder, ", not a class; write a def at the top level"),
+        (functools.partial(function, 1), ", not a functools.partial; write a def"),
+        (vars(Holder)["static"], ", not a method; write a def"),
+        (vars(Holder)["of_class"], ", not a method; write a def"),
+        (Holder.of_class, ", not a method; write a def"),
+        (Holder().method, ", not a method; write a def"),
+        (Holder(), ", not an object that can be called (Holder); write a def at"),
+        (print, ", not an object that can be called (builtin_function_or_method)"),
+        (5, "; options are written as @task(name=..., ...)."),
+        ("name", "; options are written as @task(name=..., ...)."),
+    ],
 )
-def test_what_is_no_function_is_refused(thing: Any) -> None:
-    assert "it decorates a function" in refusal(thing)
+def test_what_is_no_function_is_refused(thing: Any, words: str) -> None:
+    assert f"it decorates a function{words}" in refusal(thing)
 
 
 def test_a_name_in_place_of_the_function_is_refused() -> None:
@@ -279,7 +309,8 @@ def test_a_name_in_place_of_the_function_is_refused() -> None:
 
 
 def test_a_task_is_not_declared_twice_over() -> None:
-    assert "it decorates a function" in refusal(task(function))
+    words = refusal(task(function))
+    assert f"and {__name__}.function is a task already; write @task once." in words
 
 
 @pytest.mark.parametrize("function", [generator, async_generator])

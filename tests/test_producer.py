@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError, connection, connections, transaction
+from django.db import (
+    DatabaseError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.utils import InterfaceError
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from django_jobs import ResultError, TaskResult, enqueue_many, fetch_result, producer
+from django_jobs import (
+    ResultError,
+    TaskResult,
+    definitions,
+    enqueue_many,
+    fetch_result,
+    producer,
+    task,
+)
+from django_jobs.exceptions import SetupError, UnreachableTask
 from django_jobs.models import Task
 from django_jobs.records import NewTask
 from django_jobs.signals import task_enqueued
@@ -364,6 +382,125 @@ def test_an_insert_that_lands_in_another_open_transaction_waits_for_that_too(
         with pytest.raises(ResultError, match="no worker sees it before the commit"):
             result.get(timeout=30)
     assert enqueued == [result]
+
+
+@pytest.mark.django_db
+def test_in_a_test_case_that_plays_commits_an_enqueue_ends(
+    django_capture_on_commit_callbacks: Any, enqueued: list[TaskResult[Any]]
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True) as callbacks:
+        result = tasks.add.enqueue(1)
+        result.revoke()
+    assert enqueued == [result]
+    assert len(callbacks) < 5
+
+
+# -- transactions that are managed by hand -------------------------------------------
+
+
+@pytest.fixture
+def by_hand(transactional_db: None) -> Iterator[None]:
+    transaction.set_autocommit(False)
+    yield
+    if not transaction.get_autocommit():
+        transaction.rollback()
+        transaction.set_autocommit(True)
+
+
+def test_a_commit_by_hand_is_waited_for(
+    by_hand: None, enqueued: list[TaskResult[Any]], wake_ups: list[int]
+) -> None:
+    result = tasks.add.enqueue(1)
+    assert (enqueued, wake_ups) == ([], [])
+    transaction.commit()
+    transaction.set_autocommit(True)
+    assert (enqueued, len(wake_ups)) == ([result], 1)
+    assert fetch_result(result.id) == result
+
+
+def test_a_rollback_by_hand_takes_the_task_with_it(
+    by_hand: None, enqueued: list[TaskResult[Any]], wake_ups: list[int]
+) -> None:
+    tasks.add.enqueue(1)
+    transaction.rollback()
+    transaction.set_autocommit(True)
+    assert (count(), enqueued, wake_ups) == (0, [], [])
+
+
+def test_a_block_inside_a_transaction_by_hand_waits_as_well(
+    by_hand: None, enqueued: list[TaskResult[Any]]
+) -> None:
+    with transaction.atomic():
+        result = tasks.add.enqueue(1)
+    assert enqueued == []
+    transaction.commit()
+    transaction.set_autocommit(True)
+    assert enqueued == [result]
+
+
+# -- when there is nothing to insert into, or nobody to run it -------------------------
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.django_db(transaction=True)
+def test_missing_tables_are_named(
+    is_open: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Task._meta.db_table
+    insert = type(get_store()).insert
+
+    def without_tables(store: Store, new: Sequence[NewTask]) -> Any:
+        renamed = lambda call, sql, *rest: call(  # noqa: E731
+            sql.replace(table, "not_migrated"), *rest
+        )
+        with connection.execute_wrapper(renamed):
+            return insert(store, new)
+
+    monkeypatch.setattr(type(get_store()), "insert", without_tables)
+    with (
+        pytest.raises(
+            SetupError, match=r"run manage\.py migrate --database default"
+        ) as caught,
+        transaction.atomic() if is_open else nullcontext(),
+    ):
+        tasks.add.enqueue(1)
+    assert isinstance(caught.value.__cause__, DatabaseError)
+
+
+@pytest.mark.parametrize(
+    "module", ["__main__", None, "django.core.management.commands.shell"]
+)
+@pytest.mark.django_db
+def test_a_task_of_a_script_or_a_shell_is_refused(
+    module: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(definitions, "_definitions", {})
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+
+    def typed(value: int) -> int:
+        return value
+
+    typed.__module__, typed.__qualname__ = module, "typed"  # type: ignore[assignment]
+    refused = task(typed)
+    assert refused.call(1) == 1
+    words = "declared in a script or a shell, which no worker imports"
+    with (
+        CaptureQueriesContext(connection) as queries,
+        pytest.raises(UnreachableTask, match=words),
+    ):
+        enqueue_many([tasks.add.s(1), refused.s(1)])
+    assert len(queries) == 0
+    named = task(name="that a worker may know")(typed)
+    assert named.enqueue(1).name == "that a worker may know"
+
+
+def test_a_module_that_is_run_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ModuleSpec("shop.nightly", None)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+    words = "declared in shop.nightly, run as __main__, which no worker imports"
+    with pytest.raises(UnreachableTask, match=words):
+        producer.check_name("__main__.clean")
+    producer.check_name("shop.nightly.clean")
 
 
 # -- when the insert fails ---------------------------------------------------------

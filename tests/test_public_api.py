@@ -44,6 +44,29 @@ def in_new_process(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+NOT_INSTALLED = """
+import django
+from django.conf import settings
+sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+settings.configure(DATABASES={"default": sqlite}, DJANGO_JOBS=<given>)
+django.setup()
+from django_jobs import exceptions, task
+def function(): ...
+try:
+    task(name="early")(function).enqueue()
+except exceptions.SetupError as error:
+    assert "add 'django_jobs' to INSTALLED_APPS and run manage.py migrate" in str(error)
+else:
+    raise AssertionError
+"""
+
+
+@pytest.mark.parametrize("given", ["{}", "{'DATABASE': 'default'}"])
+def test_an_app_that_is_not_installed_is_named(given: str) -> None:
+    done = in_new_process(NOT_INSTALLED.replace("<given>", given))
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("code", [IMPORT, DECLARE], ids=["import", "declare"])
 def test_nothing_of_it_needs_models_or_apps(code: str) -> None:
     done = in_new_process(code)

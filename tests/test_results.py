@@ -6,7 +6,7 @@ import asyncio
 import pickle
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ from django_jobs import (
     fetch_result,
 )
 from django_jobs.context import TaskContext
+from django_jobs.models import Task
 from django_jobs.records import ErrorRecord
 from django_jobs.results import TaskError
 from django_jobs.serializers import dumps
@@ -168,6 +169,14 @@ def test_a_result_shows_no_arguments() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("task_id", ["", "x", None, 5, "é" * 36])
+def test_what_is_no_id_is_named_as_such(task_id: Any) -> None:
+    for fetch in (fetch_result, tasks.add.get_result):
+        with pytest.raises(TaskNotFound, match=r"which is none: .* result\.id, a UUID"):
+            fetch(task_id)
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     "task_id",
     ["", "x", "0199", "01990000-0000-7000-8000-000000000000", "\x00", "é" * 36],
@@ -301,6 +310,20 @@ def test_get_gives_up_in_time() -> None:
         result.get(timeout=timedelta(seconds=0.05))
     with pytest.raises(TimeoutError):  # as everywhere in Python
         async_to_sync(result.aget)(timeout=0)
+
+
+@committed
+def test_who_waited_in_vain_learns_where_to_look() -> None:
+    ask = r"is a worker running\? See manage\.py jobs status"
+    with pytest.raises(ResultTimeout, match=rf": it is READY; {ask}$"):
+        tasks.add.enqueue(1).get(timeout=0)
+    due = datetime(2040, 1, 1, 12, 30, tzinfo=UTC)
+    words = rf": it is SCHEDULED for 2040-01-01 12:30:00 UTC; {ask}$"
+    with pytest.raises(ResultTimeout, match=words):
+        tasks.add.using(run_after=due).enqueue(1).get(timeout=0)
+    Hands().claim()
+    with pytest.raises(ResultTimeout, match=r": it is RUNNING$"):
+        fetch_result(Task.objects.get(state="RUNNING").id).get(timeout=0)
 
 
 @committed

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from django_jobs.exceptions import (
+    InvalidResult,
     Reject,
     Retry,
     Snooze,
@@ -186,6 +187,12 @@ def test_snooze_works_even_in_the_last_attempt() -> None:
 
 def test_reject_is_the_end() -> None:
     assert decided(Reject("never")) == Decision(Verdict.FAILED, reason=Reason.REJECTED)
+
+
+def test_a_result_that_cannot_be_stored_is_the_end() -> None:
+    policy = RetryPolicy(retry_on=(ValueError,))
+    answer = Decision(Verdict.FAILED, reason=Reason.RESULT)
+    assert decided(InvalidResult("no JSON"), policy) == answer
 
 
 def test_an_interruption_is_no_failure() -> None:

@@ -71,8 +71,9 @@ class JobsBackend(BaseTaskBackend):
         self.validate_task(task)
         definition = self._prepared(task)
         try:
+            producer.check_name(definition.name)
             new = definition.new_task(plain(list(args)), plain(dict(kwargs)))
-        except exceptions.UnknownQueue as error:
+        except (exceptions.UnknownQueue, exceptions.UnreachableTask) as error:
             raise InvalidTask(str(error)) from error
         on_commit = definition.chosen.on_commit
         if on_commit is None:

@@ -64,27 +64,25 @@ class BackendDefinition(TaskDefinition[Any, Any]):
         return cast(BackendDefinition, copy)
 
     def run(self, context: TaskContext) -> Any:
-        """Call the function by Django's rules for contexts and return values."""
+        """Call the function by Django's rules for contexts."""
         if self.is_async:
             return self._run_async(context)
         if not self.takes_context:
-            return self._stored(super().run(context))
+            return super().run(context)
         own = JobsTaskContext(context)
         with _handed_over(own):
-            value = self.func(own, *context.args, **context.kwargs)
-        return self._stored(value)
+            return self.func(own, *context.args, **context.kwargs)
 
     async def _run_async(self, context: TaskContext) -> Any:
         if not self.takes_context:
-            return self._stored(await super().run(context))
+            return await super().run(context)
         await context.atask_result()  # the loop must not ask the database itself
         own = JobsTaskContext(context)
         with _handed_over(own):
-            value = await self.func(own, *context.args, **context.kwargs)
-        return self._stored(value)
+            return await self.func(own, *context.args, **context.kwargs)
 
-    def _stored(self, value: Any) -> Any:
-        return plain(value) if self.store_result else None
+    def to_store(self, value: Any) -> Any:
+        return plain(value)
 
 
 def _difference(options: dict[str, Any], declared: dict[str, Any]) -> dict[str, Any]:

@@ -9,24 +9,32 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections, router
 
-from django_jobs.conf import conf, find_problems
+from django_jobs.conf import readable_conf, wrong_keys
 from django_jobs.store import DIALECTS
 
 #: Seconds that SQLite should wait for the one who writes.
 _SHORTEST_WAIT = 10
+#: What psycopg's pool holds when it is told nothing.
+_POOL_SIZE = 4
+#: Connections of a worker's parent on PostgreSQL, the listener aside: two for the
+#: exchange of tasks, one for the heartbeat.
+_PARENT = 3
 #: Ports at which poolers listen by custom.
 _POOLER_PORTS = {"6432", "6543"}
 
 
 def queue_aliases() -> list[str]:
-    """Return the databases that have a queue; none while the settings are wrong."""
-    if find_problems(getattr(settings, "DJANGO_JOBS", {})):
-        return []
+    """Return the databases that have a queue."""
+    aliases = dict.fromkeys([*_own_alias(), *_aliases_of_backends()])
+    return [alias for alias in aliases if alias in settings.DATABASES]
+
+
+def _own_alias() -> Iterator[str]:
+    """Yield the alias of the queue itself, unless nobody can tell which was meant."""
     from django_jobs.models import Task  # late: checks are registered before models
 
-    own = conf().DATABASE or router.db_for_write(Task)
-    aliases = {own: None} | dict.fromkeys(_aliases_of_backends())
-    return [alias for alias in aliases if alias in settings.DATABASES]
+    if "DATABASE" not in wrong_keys(getattr(settings, "DJANGO_JOBS", {})):
+        yield readable_conf().DATABASE or router.db_for_write(Task)
 
 
 def _aliases_of_backends() -> Iterator[str]:
@@ -71,7 +79,7 @@ def _check_engine(connection: Any) -> Iterator[CheckMessage]:
 def _check_routers(alias: str) -> Iterator[CheckMessage]:
     from django_jobs.models import Task  # late: checks are registered before models
 
-    if alias != (conf().DATABASE or router.db_for_write(Task)):
+    if alias not in _own_alias():
         return  # of a further queue, which no router can know
     elsewhere = {router.db_for_read(Task), router.db_for_write(Task)} - {alias}
     if elsewhere:
@@ -126,8 +134,8 @@ def _check_postgresql(connection: Any) -> Iterator[CheckMessage]:
             hint="Take 'CONN_MAX_AGE' out.",
             id="django_jobs.E014",
         )
-    is_heard = conf().LISTEN_DATABASE is not None or not conf().NOTIFY
-    if not is_heard and _looks_pooled(given):
+    yield from _check_pool(connection)
+    if _listens_at(connection.alias) and _looks_pooled(given):
         yield Warning(
             f"DATABASES[{connection.alias!r}] looks like a pooler "
             f"({given['HOST']}:{given['PORT']}), which may swallow notifications: "
@@ -136,6 +144,30 @@ def _check_postgresql(connection: Any) -> Iterator[CheckMessage]:
             "connection, or 'NOTIFY' to False.",
             id="django_jobs.W007",
         )
+
+
+def _check_pool(connection: Any) -> Iterator[CheckMessage]:
+    """Compare the pool that each process has with what the worker's parent holds."""
+    options = connection.settings_dict["OPTIONS"].get("pool")
+    if not options:
+        return
+    sizes = options if isinstance(options, dict) else {}
+    most = sizes.get("max_size") or sizes.get("min_size", _POOL_SIZE)
+    needed = _PARENT + _listens_at(connection.alias)
+    if isinstance(most, int) and most < needed:
+        yield Error(
+            f"DATABASES[{connection.alias!r}] has a pool of at most {most} "
+            f"connections, but a worker's parent process holds {needed} at a time.",
+            hint=f"Set 'max_size' in OPTIONS['pool'] to {needed} or more; a child "
+            "needs one more than it has threads.",
+            id="django_jobs.E016",
+        )
+
+
+def _listens_at(alias: str) -> bool:
+    """Tell whether a worker listens for notifications on a connection of the alias."""
+    given = readable_conf()
+    return given.NOTIFY and given.LISTEN_DATABASE in (None, alias)
 
 
 def _looks_pooled(given: dict[str, Any]) -> bool:

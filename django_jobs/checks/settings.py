@@ -13,19 +13,18 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from django_jobs.conf import Conf, conf, find_problems
+from django_jobs.conf import Conf, find_problems, readable_conf
 
 _BACKEND = "django_jobs.backend.JobsBackend"
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Return what is wrong with the settings."""
-    messages = [*_check_tasks_setting(), *_check_time_zones()]
-    if problems := find_problems(getattr(settings, "DJANGO_JOBS", {})):
-        return [*messages, *map(_wrong_setting, problems)]
-    given = conf()
+    given = readable_conf()
     return [
-        *messages,
+        *_check_tasks_setting(),
+        *_check_time_zones(),
+        *map(_wrong_setting, find_problems(getattr(settings, "DJANGO_JOBS", {}))),
         *_check_aliases(given),
         *_check_middleware(given),
         *_check_numbers(given),

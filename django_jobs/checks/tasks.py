@@ -5,28 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from django.conf import settings
 from django.core.checks import CheckMessage, Error
 
-from django_jobs.conf import conf, find_problems
+from django_jobs.conf import Conf, readable_conf
 from django_jobs.definitions import TaskDefinition, all_definitions
 from django_jobs.options import did_you_mean
 
 
 def check_tasks(**kwargs: Any) -> list[CheckMessage]:
     """Return what is wrong with the registered tasks."""
-    if find_problems(getattr(settings, "DJANGO_JOBS", {})):
-        return []
+    given = readable_conf()
     messages: list[CheckMessage] = []
     for definition in all_definitions():
-        messages += _check_queue(definition)
-        messages += _check_limits(definition)
+        messages += _check_queue(definition, given)
+        messages += _check_limits(definition, given)
     return messages
 
 
-def _check_queue(definition: TaskDefinition[..., Any]) -> Iterator[CheckMessage]:
-    name, queues = definition.queue_name, conf().QUEUES
-    if queues and name not in queues:
+def _check_queue(
+    definition: TaskDefinition[..., Any], given: Conf
+) -> Iterator[CheckMessage]:
+    name, queues = definition.options.queue_name, given.QUEUES
+    # Of the default queue E007 speaks, once for all tasks.
+    if name and queues and name not in (given.DEFAULT_QUEUE, *queues):
         yield Error(
             f"The task {definition.name} goes to the queue {name!r}, which is not "
             f"declared.{did_you_mean(name, queues)}",
@@ -36,8 +37,11 @@ def _check_queue(definition: TaskDefinition[..., Any]) -> Iterator[CheckMessage]
         )
 
 
-def _check_limits(definition: TaskDefinition[..., Any]) -> Iterator[CheckMessage]:
-    soft, hard = definition.soft_time_limit, definition.time_limit
+def _check_limits(
+    definition: TaskDefinition[..., Any], given: Conf
+) -> Iterator[CheckMessage]:
+    soft = definition.options.soft_time_limit or given.SOFT_TIME_LIMIT
+    hard = definition.options.time_limit or given.TIME_LIMIT
     if soft is not None and hard is not None and soft > hard:
         yield Error(
             f"The task {definition.name} has a soft_time_limit of {soft:g} s, but its "

@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
 from django_jobs.conf import conf
+from django_jobs.exceptions import SetupError
 from django_jobs.store.base import Store
 
 __all__ = ["Store", "get_store"]
@@ -22,8 +24,19 @@ DIALECTS = {
 
 
 def get_store(alias: str | None = None) -> Store:
-    """Return the store of a database; without an alias, of the queue's own one."""
-    return _store(alias or conf().DATABASE or _routed_alias())
+    """Return the store of a database; without an alias, of the queue's own one.
+
+    SetupError when the app is not installed.
+    """
+    try:
+        return _store(alias or conf().DATABASE or _routed_alias())
+    except RuntimeError as error:  # that a model belongs to no installed app
+        if apps.ready and not apps.is_installed("django_jobs"):
+            raise SetupError(
+                "django_jobs is not installed in this project: add 'django_jobs' to "
+                "INSTALLED_APPS and run manage.py migrate"
+            ) from error
+        raise
 
 
 def _routed_alias() -> str:

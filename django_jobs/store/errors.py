@@ -25,6 +25,11 @@ TRANSIENT_CODES = frozenset(
 RETRY_CODES = frozenset({1020, 1205, 1213})
 #: MySQL: a packet, or a row of an index, is too large.
 REFUSAL_CODES = frozenset({1118, 1153})
+#: A table or a column is not there: PostgreSQL, then MySQL and MariaDB.
+MISSING_STATES = frozenset({"42P01", "42703"})
+MISSING_CODES = frozenset({1146, 1054})
+#: SQLite says it in words only.
+MISSING_WORDS = ("no such table", "no such column", "has no column named")
 #: SQLite: busy, locked, full, input or output; the primary code is the last byte.
 TRANSIENT_SQLITE = frozenset({5, 6, 10, 13})
 
@@ -53,6 +58,13 @@ def is_refusal(error: BaseException) -> bool:
         return False
     # 54: a limit of the program, as the size of a row or of an index entry.
     return _sqlstate(error).startswith("54") or mysql_code(error) in REFUSAL_CODES
+
+
+def is_not_migrated(error: BaseException) -> bool:
+    """Return True when a table or a column of ours is not there (yet)."""
+    if _sqlite_code(error) is not None:
+        return any(words in str(error) for words in MISSING_WORDS)
+    return _sqlstate(error) in MISSING_STATES or mysql_code(error) in MISSING_CODES
 
 
 def mysql_code(error: BaseException) -> int | None:

@@ -17,7 +17,12 @@ from django_jobs import events, retries
 from django_jobs.conf import conf
 from django_jobs.context import TaskContext
 from django_jobs.definitions import TaskDefinition, get_definition
-from django_jobs.exceptions import StaleLease, UnknownTask
+from django_jobs.exceptions import (
+    InvalidArguments,
+    InvalidResult,
+    StaleLease,
+    UnknownTask,
+)
 from django_jobs.middleware import attempt_handler
 from django_jobs.records import ClaimedTask, ErrorRecord, Outcome
 from django_jobs.serializers import dumps
@@ -241,12 +246,22 @@ def _success(attempt: Attempt, value: Any) -> Outcome:
 
 
 def _encode(definition: TaskDefinition[Any, Any], value: Any) -> str | None:
-    """Return the value as JSON; a value that is none is the task's failure."""
+    """Return the value as JSON; InvalidResult when it cannot be stored."""
     if not definition.store_result:
         return None
-    text = dumps(value, path="return value", max_depth=conf().PAYLOAD_MAX_DEPTH)
+    try:
+        value = definition.to_store(value)
+    except Exception as error:
+        raise InvalidResult("the return value cannot be stored") from error
+    try:
+        text = dumps(value, path="return value", max_depth=conf().PAYLOAD_MAX_DEPTH)
+    except InvalidArguments as error:
+        raise InvalidResult(str(error)) from None
     if len(text) > (most := conf().RESULT_MAX_BYTES):
-        raise ValueError(f"the return value has {len(text)} bytes of JSON, over {most}")
+        raise InvalidResult(
+            f"the return value has {len(text)} bytes of JSON, over RESULT_MAX_BYTES "
+            f"({most}); store it and return its key, or write store_result=False"
+        )
     return text
 
 
@@ -293,6 +308,8 @@ def _failure(attempt: Attempt, error: BaseException) -> Outcome:
         crashes=task.crashes,
         max_attempts=task.max_attempts,
     )
+    if isinstance(error, InvalidResult) and error.__cause__ is not None:
+        error = error.__cause__  # the one that Django's contract promises
     metadata = None
     with suppress(Exception):  # it may be what the task failed with
         metadata = attempt.context.changed_metadata()

@@ -15,7 +15,7 @@ from django.db.utils import Error
 
 from django_jobs.models import Task
 from django_jobs.store import Store
-from django_jobs.store.errors import is_refusal, is_transient
+from django_jobs.store.errors import is_not_migrated, is_refusal, is_transient
 from tests.store.samples import insert, on_both
 
 pytestmark = on_both
@@ -112,3 +112,16 @@ def test_a_real_lack_of_a_table_lasts(store: Store) -> None:
     with pytest.raises(Error) as caught, connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM no_such_table")
     assert not is_transient(caught.value)
+
+
+@pytest.mark.parametrize("broken", ["table", "column"])
+def test_what_is_not_migrated_is_told_from_other_mistakes(broken: str) -> None:
+    statements = {
+        "table": "INSERT INTO no_such_table (id) VALUES (1)",
+        "column": f"INSERT INTO {Task._meta.db_table} (no_such_column) VALUES (1)",
+        "nothing": "SELECT 1 +",
+    }
+    for kind in (broken, "nothing"):
+        with pytest.raises(Error) as caught, connection.cursor() as cursor:
+            cursor.execute(statements[kind])
+        assert is_not_migrated(caught.value) == (kind == broken)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
-from django.test import override_settings
+from django.test import TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 
 from django_jobs.models import Attempt, Result, Task
@@ -246,6 +246,17 @@ def test_a_notification_waits_for_the_end_of_a_transaction(
         store.notify()
     assert [query["sql"] for query in queries if "notify" in query["sql"]] == []
     assert arrives(heard, 1)
+
+
+def test_a_test_case_that_plays_the_commit_ends(store: PostgreSQLStore) -> None:
+    with (
+        transaction.atomic(),
+        TestCase.captureOnCommitCallbacks(execute=True) as callbacks,
+        CaptureQueriesContext(connection) as queries,
+    ):
+        store.notify()
+    assert len(callbacks) == 1
+    assert [query["sql"] for query in queries if "notify" in query["sql"]] == []
 
 
 @override_settings(DJANGO_JOBS={"NOTIFY": False})

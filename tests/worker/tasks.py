@@ -88,6 +88,16 @@ def give_what_is_no_json() -> object:
     return {"a": [object()]}
 
 
+@task
+async def agive_what_is_no_json() -> object:
+    return {"a": [object()]}
+
+
+@task
+def give_list(value: Any) -> list[Any]:
+    return [value]
+
+
 @task(store_result=False)
 def give_nothing_to_keep() -> object:
     return object()

@@ -191,21 +191,36 @@ def test_an_error_is_text_that_every_database_takes(run: Run, end: Definition) -
     assert error.message == "a\\x00b \\ud800"
 
 
-def test_a_result_that_is_no_json_is_the_tasks_failure(run: Run) -> None:
-    outcome = run(tasks.give_what_is_no_json)
-    assert outcome.verdict is Verdict.RETRY
-    assert outcome.error is not None
-    assert "return value['a'][0]" in outcome.error.message
+def test_a_result_that_is_no_json_is_a_dead_letter_at_once(run: Run) -> None:
+    for give in (tasks.give_what_is_no_json, tasks.agive_what_is_no_json):
+        outcome = run(give, attempt=1, max_attempts=3)
+        assert (outcome.verdict, outcome.reason) == (Verdict.FAILED, Reason.RESULT)
+        assert outcome.error is not None
+        assert outcome.error.exception_class == "django_jobs.exceptions.InvalidResult"
+        assert outcome.error.message.startswith("return value['a'][0]: object is no")
 
 
-def test_a_result_that_is_too_large_is_the_tasks_failure(
+def test_a_result_that_is_too_large_is_a_dead_letter_at_once(
     run: Run, settings: Any
 ) -> None:
     settings.DJANGO_JOBS = {"RESULT_MAX_BYTES": 10}
     assert run(tasks.give, "x" * 8).verdict is Verdict.SUCCESSFUL
     outcome = run(tasks.give, "x" * 9)
+    assert (outcome.verdict, outcome.reason) == (Verdict.FAILED, Reason.RESULT)
     assert outcome.error is not None
-    assert outcome.error.message == "the return value has 11 bytes of JSON, over 10"
+    words = (
+        "the return value has 11 bytes of JSON, over RESULT_MAX_BYTES (10); store it"
+    )
+    assert outcome.error.message.startswith(words)
+
+
+def test_a_result_may_be_as_deep_as_the_settings_say(run: Run, settings: Any) -> None:
+    settings.DJANGO_JOBS = {"PAYLOAD_MAX_DEPTH": 2}
+    assert run(tasks.give_list, [1]).return_value == "[[1]]"
+    outcome = run(tasks.give_list, [[1]])
+    assert outcome.reason is Reason.RESULT
+    assert outcome.error is not None
+    assert "return value[0][0]: nested too deeply" in outcome.error.message
 
 
 # -- rows that cannot be run -------------------------------------------------------
@@ -423,10 +438,14 @@ def test_an_atomic_task_completes_itself_with_what_it_wrote(
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("how", ["raise", "no JSON"])
-def test_an_atomic_task_that_fails_leaves_nothing(executor: Executor, how: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "verdict"), [("raise", Verdict.RETRY), ("no JSON", Verdict.FAILED)]
+)
+def test_an_atomic_task_that_fails_leaves_nothing(
+    executor: Executor, how: str, verdict: Verdict
+) -> None:
     outcome = execute(executor, tasks.note, "gone", how)
-    assert (outcome.verdict, outcome.recorded) == (Verdict.RETRY, False)
+    assert (outcome.verdict, outcome.recorded) == (verdict, False)
     assert not Queue.objects.exists()
     assert Task.objects.get().state == State.RUNNING
 
