@@ -21,7 +21,7 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from django_jobs import signals
+from django_jobs import fetch_result, signals
 from django_jobs.definitions import find_definition, get_definition, is_async_name
 from django_jobs.exceptions import EnqueueError, InvalidArguments
 from django_jobs.models import DeadLetter, Result, Task
@@ -588,6 +588,15 @@ def test_only_the_last_attempt_finishes_the_task() -> None:
     result.refresh()
     assert (result.status, result.attempts) == (Status.FAILED, 2)
     assert [each[1].status for each in finished] == [Status.FAILED]
+
+
+def test_who_wants_to_wait_is_shown_how() -> None:
+    result = tasks.add.enqueue(1, 2)
+    assert not hasattr(result, "get")
+    with pytest.raises(AttributeError, match=r"fetch_result\(result\.id\)\.get\(timeo"):
+        result.get(timeout=10)
+    run_due()
+    assert fetch_result(result.id).get(timeout=10) == 3
 
 
 def test_a_value_that_is_no_json_fails_the_task_at_once() -> None:

@@ -338,6 +338,15 @@ REFUSALS: list[tuple[Callable[[], Any], type[EnqueueError], str]] = [
 
 
 @pytest.mark.django_db
+@override_settings(DJANGO_JOBS={"PAYLOAD_MAX_DEPTH": 2})
+def test_an_argument_may_be_as_deep_as_the_settings_say() -> None:
+    assert tasks.echo.enqueue([[1]], k=[[1]]).args == [[[1]]]
+    for refused in ({"args": [[[[1]]]]}, {"kwargs": {"k": [[[1]]]}}):
+        with pytest.raises(InvalidArguments, match="more lists and dicts one inside"):
+            tasks.echo.enqueue(*refused.get("args", ()), **refused.get("kwargs", {}))
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(("attempt", "error", "words"), REFUSALS)
 def test_what_cannot_run_is_refused_before_any_sql(
     attempt: Callable[[], Any], error: type[EnqueueError], words: str

@@ -357,6 +357,22 @@ def test_callbacks_of_others_keep_their_places() -> None:
     assert count() == 3
 
 
+@on_both
+def test_a_robust_callback_that_raises_drops_no_task() -> None:
+    def fail() -> None:
+        raise Oops
+
+    call = tasks.add.using(on_commit=True)
+    with pytest.raises(Oops), transaction.atomic():
+        transaction.on_commit(fail)
+        call.enqueue(1)
+    assert count() == 0, "as the guide says"
+    with transaction.atomic():
+        transaction.on_commit(fail, robust=True)
+        call.enqueue(1)
+    assert count() == 1
+
+
 @pytest.mark.django_db
 def test_test_cases_can_run_what_was_put_off(
     django_capture_on_commit_callbacks: Any, enqueued: list[TaskResult[Any]]

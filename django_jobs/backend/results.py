@@ -62,6 +62,13 @@ class JobsTaskResult(TaskResult):  # type: ignore[misc,type-arg]
 
     def __getattr__(self, name: str) -> Any:
         """Get the times when somebody looks; only what is missing comes here."""
+        if name in ("get", "aget"):
+            raise AttributeError(
+                f"a result of Django's tasks has no {name}(); write "
+                f"django_jobs.fetch_result(result.id).{name}(timeout=10)",
+                name=name,
+                obj=self,
+            )
         if name not in _TIMES or (times := self._times) is None:
             raise AttributeError(name)
         for key, value in times().items():

@@ -204,3 +204,31 @@ def test_levels_that_the_project_set_are_kept(out: Out) -> None:
     configure("text", logging.INFO)
     levels = [logging.getLogger(name).level for name in NAMES[1:]]
     assert levels == [logging.ERROR, logging.DEBUG]
+
+
+LOGGED = """
+import logging.config, re, sys
+from django_jobs.worker import logs
+page = open("docs/howto/logging.md").read()
+exec(re.search("```python\\n(.*?)```", page, re.S)[1])
+logging.config.dictConfig(LOGGING)
+logs.configure("text")
+for name in ("django_jobs", "django_jobs.task", "shop"):
+    logging.getLogger(name).info("said by %s", name)
+"""
+
+
+def test_the_logging_of_the_guide_says_everything_once() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOGGED],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert re.findall("said by (.*)", done.stderr) == [
+        "django_jobs",
+        "django_jobs.task",
+        "shop",
+    ]
