@@ -17,6 +17,13 @@ def roots() -> list[str]:
     return sorted({os.path.realpath(paths[key]) for key in keys})
 
 
+def shortened(text: str) -> str:
+    """Return a text with the paths in it relative to their roots."""
+    for root in sorted(roots(), key=len, reverse=True):
+        text = text.replace(root + os.sep, "")
+    return text
+
+
 def find() -> list[str]:
     """Every .py file under the roots, sorted."""
     found = {path for root in roots() for path in walk(root) if path.endswith(".py")}

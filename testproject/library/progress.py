@@ -1,5 +1,6 @@
 """A progress bar with rate and time to go: by rich, or in plain text."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,18 +9,23 @@ from typing import TextIO
 
 Update = Callable[[int], None]
 PLAIN_LINE_EVERY = 5.0
+# Fixed, so that the line does not fill the terminal: the ^C that the terminal echoes
+# would else begin a new line, and the bar be drawn a second time below it.
+WIDTH = 30
 
 
 @contextmanager
 def bar(out: TextIO, total: int, done: int) -> Iterator[Update]:
     """Show how far the work is; call what this yields with the number done."""
-    make = _rich if out.isatty() and _has_rich() else _plain
+    make = _rich if is_live(out) and find_spec("rich") else _plain
     with make(out, total, done) as update:
         yield update
 
 
-def _has_rich() -> bool:
-    return find_spec("rich") is not None
+def is_live(out: TextIO) -> bool:
+    """May a line be written over? Not in a file, nor where plain text is asked for."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return out.isatty() and not is_plain
 
 
 @contextmanager
@@ -34,39 +40,41 @@ def _rich(out: TextIO, total: int, done: int) -> Iterator[Update]:
     )
 
     columns = (
-        BarColumn(bar_width=None),
+        BarColumn(bar_width=WIDTH),
         MofNCompleteColumn(),
+        TextColumn("tasks"),
         TextColumn("{task.fields[rate]:,.0f}/s"),
         TimeRemainingColumn(),
     )
     rate = Rate(total, done)
-    with Progress(*columns, console=Console(file=out), expand=True) as progress:
+    with Progress(*columns, console=Console(file=out)) as progress:
         shown = progress.add_task("", total=total, completed=done, rate=0)
         yield lambda now: progress.update(shown, completed=now, rate=rate(now)[0])
 
 
 @contextmanager
 def _plain(out: TextIO, total: int, done: int) -> Iterator[Update]:
-    """On a terminal one line that is written over, else a line now and then."""
-    tty = out.isatty()
+    """One line that is written over, or where that is not possible one now and then."""
+    live = is_live(out)
     rate = Rate(total, done)
     last = 0.0
 
     def update(now: int) -> None:
         nonlocal last
-        if not tty and now < total and time.monotonic() - last < PLAIN_LINE_EVERY:
+        if not live and now < total and time.monotonic() - last < PLAIN_LINE_EVERY:
             return
         last = time.monotonic()
         per_second, to_go = rate(now)
-        filled = "#" * (30 * now // max(total, 1))
-        line = f"[{filled:.<30}] {now:,}/{total:,} {per_second:,.0f}/s, {to_go} to go"
-        out.write(f"\r{line:79}" if tty else f"{line}\n")
+        filled = "#" * (WIDTH * now // max(total, 1))
+        counts = f"{now:,}/{total:,} tasks, {per_second:,.0f}/s, {to_go} to go"
+        line = f"[{filled:.<{WIDTH}}] {counts}"
+        out.write(f"\r{line:75}" if live else f"{line}\n")
         out.flush()
 
     try:
         yield update
     finally:
-        if tty:
+        if live:
             out.write("\n")
 
 

@@ -1,26 +1,88 @@
 """What the tasks found out, read from the rows that they left."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import Count
 
 from django_jobs.models import DeadLetter, Result
 from django_jobs.serializers import loads
 
+from . import files
 from .models import SourceFile
 from .tasks import measure, survey
 
+LABEL, NUMBER = 18, 12
+MESSAGES_PER_CLASS = 3
 
-def lines(done: int, seconds: float) -> Iterator[str]:
-    """The report; this run finished ``done`` tasks in ``seconds``."""
+
+class Measured(NamedTuple):
+    """What is known of the files that were measured."""
+
+    sums: Counter[str]
+    largest: dict[str, Any]
+    slowest: tuple[timedelta, str]
+
+
+def lines(done: int, seconds: float, width: int | None = None) -> Iterator[str]:
+    """The report; this run finished ``done`` tasks in ``seconds``.
+
+    With a width in characters, longer lines go on in the next one, between words.
+    """
+    for line in _lines(done, seconds):
+        yield line if width is None else _wrapped(line, width)
+
+
+def _wrapped(line: str, width: int) -> str:
+    # The remarks stand in a column of their own, behind a label and a number.
+    indent = " " * (LABEL + NUMBER + 2)
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=indent,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _line(label: str, number: object = "", remark: str = "") -> str:
+    shown = f"{number:,}" if isinstance(number, int) else str(number)
+    return f"{label:{LABEL}}{shown:>{NUMBER}}  {remark}".rstrip()
+
+
+def _lines(done: int, seconds: float) -> Iterator[str]:
+    found = _read()
+    failed = DeadLetter.objects.filter(name=measure.name).count()
+    catalogued = SourceFile.objects.count()
+    yield _line("files", catalogued, "each with a task of its own")
+    yield _line("measured", found.sums["files"])
+    yield from _failures(failed)
+    if rest := catalogued - found.sums["files"] - failed:
+        yield _line("the rest", rest, "revoked, or pruned since")
+    for unit in ("lines", "tokens", "bytes"):
+        yield _line(unit, found.sums[unit])
+    if found.largest:
+        path = files.shortened(found.largest["path"])
+        yield _line("largest", found.largest["bytes"], f"bytes: {path}")
+        milliseconds = round(found.slowest[0] / timedelta(milliseconds=1))
+        path = files.shortened(found.slowest[1])
+        yield _line("slowest", milliseconds, f"ms: {path}")
+    yield from _surveys()
+    if done:
+        yield _line("this run", done, f"tasks in {seconds:.1f} s")
+        yield _line("", round(done / seconds), "tasks/s")
+
+
+def _read() -> Measured:
     sums: Counter[str] = Counter()
     largest: dict[str, Any] = {}
     slowest: tuple[timedelta, str] = (timedelta(0), "")
-    results = Result.objects.filter(name=measure.name)
-    rows = results.values_list("return_value", "started_at", "finished_at")
+    results = Result.objects.filter(name=measure.name, state="SUCCESSFUL")
+    rows = results.values_list("return_value", "last_attempted_at", "finished_at")
     for text, started_at, finished_at in rows.iterator():
         value = loads(str(text))
         sums.update(files=1, lines=value["lines"], tokens=value["tokens"])
@@ -28,38 +90,32 @@ def lines(done: int, seconds: float) -> Iterator[str]:
         largest = max(largest, value, key=lambda each: each.get("bytes", 0))
         if started_at and finished_at:
             slowest = max(slowest, (finished_at - started_at, value["path"]))
-
-    yield f"{'in the catalogue':18}{SourceFile.objects.count():>12,}"
-    yield f"{'files measured':18}{sums['files']:>12,}"
-    for unit in ("lines", "tokens", "bytes"):
-        yield f"{unit:18}{sums[unit]:>12,}"
-    if largest:
-        yield f"{'largest':18}{largest['bytes']:>12,}  {largest['path']}"
-        milliseconds = slowest[0] / timedelta(milliseconds=1)
-        yield f"{'slowest':18}{milliseconds:>9,.0f} ms  {slowest[1]}"
-    yield from _failures()
-    yield from _surveys()
-    if done:
-        yield f"{'this run':18}{done:>12,}  tasks in {seconds:.1f} s"
-        yield f"{'':18}{done / seconds:>12,.0f}  tasks/s"
+    return Measured(sums, largest, slowest)
 
 
-def _failures() -> Iterator[str]:
+def _failures(count: int) -> Iterator[str]:
+    if not count:
+        yield _line("failed", 0, "none: every file could be split into tokens")
+        return
+    yield _line("failed", count, "dead letters:")
     failed = DeadLetter.objects.filter(name=measure.name)
-    yield f"{'failed':18}{failed.count():>12,}  (dead letters)"
     classes = failed.values_list("exception_class").annotate(Count("id"))
-    for exception_class, count in classes.order_by("exception_class"):
-        yield f"{'':18}{count:>12,}  {exception_class}"
-        messages = failed.filter(exception_class=exception_class)
-        for message in messages.values_list("message", flat=True)[:3]:
-            yield f"{'':32}{message[:140]}"
+    for exception_class, number in classes.order_by("exception_class"):
+        yield _line("", number, exception_class.removeprefix("builtins."))
+        letters = failed.filter(exception_class=exception_class).order_by("id")
+        for message in letters.values_list("message", flat=True)[:MESSAGES_PER_CLASS]:
+            yield _line("", "", files.shortened(message)[:140])
 
 
 def _surveys() -> Iterator[str]:
+    results = Result.objects.filter(name=survey.name, state="SUCCESSFUL")
+    rows = results.order_by("finished_at").values_list("args", "return_value")
+    newest = dict(rows)  # a folder is surveyed again when files were added
     kinds: Counter[str] = Counter()
-    results = Result.objects.filter(name=survey.name)
-    for text in results.values_list("return_value", flat=True):
+    for text in newest.values():
         kinds.update(loads(str(text)))
     if kinds:
         shown = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5))
-        yield f"{'files of all kinds':18}{'':>12}  {shown}"
+        yield _line("folders", len(newest), f"surveyed: {shown}")
+        for (root,) in sorted(loads(args) for args in newest):
+            yield f"  {root}"

@@ -1,6 +1,7 @@
 """Measure every Python source file of this interpreter in the background."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -41,31 +42,34 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         signal.signal(signal.SIGTERM, interrupt)
         call_command("migrate", verbosity=0)
-        if options["restart"]:
-            catalogue.clear()
-        self.enqueue(options["limit"])
         try:
+            if options["restart"]:
+                catalogue.clear()
+            self.enqueue(options["limit"])
             done, seconds = self.work(options["processes"])
         except KeyboardInterrupt:
             self.stdout.write(
-                f"Interrupted with {catalogue.to_do():,} tasks to do. "
+                f"Interrupted with {catalogue.to_do():,} tasks to do.\n"
                 "The same command goes on from here."
             )
             raise SystemExit(130) from None
-        for line in report.lines(done, seconds):
-            self.stdout.write(line)
+        self.report(done, seconds)
         self.explain_admin()
 
     def enqueue(self, limit: int | None) -> None:
         paths = files.find()[:limit]
         started = time.monotonic()
-        new = catalogue.add(paths, files.roots())
+        roots = files.roots()
+        new = catalogue.add(paths, roots)
         seconds = time.monotonic() - started
+        found = f"{len(paths):,} files found"
+        if not new:
+            self.stdout.write(f"{found}, all of them enqueued before.")
+            return
         self.stdout.write(
-            f"{len(paths):,} files found, {new:,} of them new: enqueued in "
-            f"one transaction, {seconds:.1f} s."
-            if new
-            else f"{len(paths):,} files found, all of them enqueued before."
+            f"{found}, {new:,} of them new.\n"
+            f"Enqueued in one transaction, {seconds:.1f} s: {new:,} tasks to measure "
+            f"a file,\n{len(roots)} to survey a folder, {new + len(roots):,} in all."
         )
 
     def work(self, processes: int | None) -> tuple[int, float]:
@@ -91,6 +95,12 @@ class Command(BaseCommand):
             update(total)
             seconds = time.monotonic() - started
         return to_do, seconds
+
+    def report(self, done: int, seconds: float) -> None:
+        # In a file, lines are as long as they are: for grep and the like.
+        width = shutil.get_terminal_size().columns if self.stdout.isatty() else None
+        for line in report.lines(done, seconds, width):
+            self.stdout.write(line)
 
     def explain_admin(self) -> None:
         manage = os.path.relpath(Path(settings.BASE_DIR) / "manage.py")
