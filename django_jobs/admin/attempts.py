@@ -13,7 +13,15 @@ from django.utils.translation import gettext_lazy as _
 from django_jobs.admin import whereabouts
 from django_jobs.admin.base import ReadOnlyAdmin
 from django_jobs.admin.filters import AttemptVerdictFilter
-from django_jobs.admin.rendering import badge, between, block, error_line, moment
+from django_jobs.admin.rendering import (
+    badge,
+    between,
+    block,
+    brief,
+    dotted,
+    error_line,
+    moment,
+)
 from django_jobs.ids import canonical
 from django_jobs.models import Attempt
 
@@ -26,7 +34,7 @@ class AttemptAdmin(ReadOnlyAdmin):
         "task_name",
         "verdict_shown",
         "error",
-        "worker_name",
+        "worker",
         "took",
         "finished",
     )
@@ -95,7 +103,12 @@ class AttemptAdmin(ReadOnlyAdmin):
     def task_name(self, attempt: Any) -> str:
         if not attempt.task:
             return str(attempt.task_id)
-        return whereabouts.link(attempt.task_id, attempt.task, self.admin_site.name)
+        name = dotted(attempt.task)
+        return whereabouts.link(attempt.task_id, name, self.admin_site.name)
+
+    @admin.display(description=_("worker"))
+    def worker(self, attempt: Attempt) -> str:
+        return brief(attempt.worker_name)
 
     @admin.display(description=_("attempt"))
     def number_shown(self, attempt: Attempt) -> str:

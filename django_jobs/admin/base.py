@@ -30,6 +30,10 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_only: ClassVar[tuple[str, ...]] = ()
     #: Is the table so large that a filter without an index must not read all of it?
     is_large: ClassVar[bool] = False
+    #: Is it in the index? A table of the queue's own affairs has only its address.
+    in_index: ClassVar[bool] = True
+    #: Is it there for later versions, and does this one neither write nor read it?
+    is_unused: ClassVar[bool] = False
 
     class Media:
         css = {"all": ["django_jobs/admin.css"]}
@@ -68,7 +72,11 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> HttpResponse:
         if request.method not in ("GET", "HEAD"):
             raise PermissionDenied
-        return super().changelist_view(request, extra_context)
+        context = {"is_unused": self.is_unused, **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
+        return super().get_model_perms(request) if self.in_index else {}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

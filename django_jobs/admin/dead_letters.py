@@ -7,10 +7,12 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.db.models.functions import Left
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from django_jobs.admin import words
 from django_jobs.admin.filters import QueueFilter, ReasonFilter, TaskNameFilter
-from django_jobs.admin.rendering import badge, block, error_line
+from django_jobs.admin.rendering import block, error_line
 from django_jobs.admin.task_tables import ARGUMENTS, LISTED, TaskTableAdmin
 from django_jobs.models import DeadLetter
 
@@ -18,12 +20,11 @@ from django_jobs.models import DeadLetter
 @admin.register(DeadLetter)
 class DeadLetterAdmin(TaskTableAdmin):
     list_display = (
-        "name",
+        "task",
         "arguments",
         "error",
         "reason",
-        "queue_name",
-        "attempts",
+        "queue",
         "finished",
     )
     list_only = (*LISTED, "reason", "exception_class", "finished_at")
@@ -35,8 +36,9 @@ class DeadLetterAdmin(TaskTableAdmin):
                 "fields": (
                     "name",
                     "id",
-                    "state_shown",
+                    "state_in_words",
                     "reason",
+                    "back_to_work",
                     "queue_name",
                     "priority_shown",
                     "attempts_in_words",
@@ -78,8 +80,18 @@ class DeadLetterAdmin(TaskTableAdmin):
         return super().get_list_queryset(queryset.annotate(message_start=start))
 
     @admin.display(description=_("state"))
-    def state_shown(self, letter: DeadLetter) -> str:
-        return badge(str(letter.state))
+    def state_in_words(self, letter: DeadLetter) -> str:
+        return words.in_words(letter.state)
+
+    @admin.display(description=_("back to work"))
+    def back_to_work(self, letter: DeadLetter) -> str:
+        return format_html(
+            str(_("{command}, or in code {call}")),
+            command=format_html("<code>manage.py jobs retry {}</code>", letter.pk),
+            call=format_html(
+                '<code>django_jobs.control.requeue(["{}"])</code>', letter.pk
+            ),
+        )
 
     @admin.display(description=_("error"))
     def error(self, letter: Any) -> str:

@@ -54,6 +54,9 @@ class LightChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
+        if not self.query and not self.has_active_filters:
+            # All are shown already: nothing for a link to "show all".
+            self.full_result_count = self.result_count
         self.has_more = self.paginator.has_more
         self.result_list = list(self.result_list)
         self._screen.prepare(self.result_list)

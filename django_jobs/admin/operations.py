@@ -12,6 +12,8 @@ from django_jobs.models import Maintenance, Operation
 
 @admin.register(Operation)
 class OperationAdmin(ReadOnlyAdmin):
+    in_index = False
+    is_unused = True
     list_display = (
         "kind",
         "state_shown",
@@ -54,6 +56,7 @@ class OperationAdmin(ReadOnlyAdmin):
 
 @admin.register(Maintenance)
 class MaintenanceAdmin(ReadOnlyAdmin):
+    in_index = False
     ordering = ("name",)
     list_display = ("name", "last_run")
     fields = ("name", "last_run")

@@ -12,6 +12,7 @@ from django_jobs.models import Queue
 
 @admin.register(Queue)
 class QueueAdmin(ReadOnlyAdmin):
+    is_unused = True
     ordering = ("name",)
     list_display = ("name", "state_shown", "limit", "rate", "paused", "pause_reason")
     fieldsets = (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from typing import Any
 
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timezone import is_aware, localtime
 
@@ -64,6 +65,25 @@ def brief(text: str) -> SafeString | str:
     if not text:
         return EMPTY
     return format_html('<span class="jobs-brief" title="{0}">{0}</span>', text)
+
+
+def dotted(path: str) -> SafeString | str:
+    """Return a dotted path for a narrow column: its last part, the others below."""
+    if not path:
+        return EMPTY
+    module, _, name = path.rpartition(".")
+    return format_html(
+        '<span class="jobs-path" title="{}">{}<small>{}</small></span>',
+        path,
+        _breakable(name or path, "._"),
+        _breakable(module, "."),
+    )
+
+
+def _breakable(name: str, joints: str) -> SafeString:
+    """Return a name that may be broken behind its joints."""
+    parts = ((part,) for part in re.split(f"(?<=[{re.escape(joints)}])", name))
+    return format_html_join(SafeString("<wbr>"), "{}", parts)
 
 
 def json_block(text: str | None) -> SafeString | str:

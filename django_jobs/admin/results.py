@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from django_jobs.admin import words
 from django_jobs.admin.filters import QueueFilter, ResultStateFilter, TaskNameFilter
 from django_jobs.admin.rendering import badge, block, json_block
 from django_jobs.admin.task_tables import ARGUMENTS, LISTED, TaskTableAdmin
@@ -15,16 +17,14 @@ from django_jobs.models import Result
 @admin.register(Result)
 class ResultAdmin(TaskTableAdmin):
     list_display = (
-        "name",
+        "task",
         "state_shown",
         "arguments",
-        "queue_name",
+        "queue",
         "attempts",
-        "waited",
-        "took",
-        "finished",
+        "ended",
     )
-    list_only = (*LISTED, "state", "run_after", "last_attempted_at", "finished_at")
+    list_only = (*LISTED, "state", "last_attempted_at", "finished_at")
     list_filter = (ResultStateFilter, QueueFilter, TaskNameFilter)
     fieldsets = (
         (
@@ -33,7 +33,7 @@ class ResultAdmin(TaskTableAdmin):
                 "fields": (
                     "name",
                     "id",
-                    "state_shown",
+                    "state_in_words",
                     "value",
                     "queue_name",
                     "priority_shown",
@@ -50,6 +50,7 @@ class ResultAdmin(TaskTableAdmin):
                     "due",
                     "started",
                     "last_started",
+                    "waited",
                     "finished",
                     "took",
                     "kept_until",
@@ -63,6 +64,17 @@ class ResultAdmin(TaskTableAdmin):
     @admin.display(description=_("state"))
     def state_shown(self, result: Result) -> str:
         return badge(result.state)
+
+    @admin.display(description=_("state"))
+    def state_in_words(self, result: Result) -> str:
+        return words.in_words(result.state)
+
+    @admin.display(description=_("finished"))
+    def ended(self, result: Result) -> str:
+        if result.last_attempted_at is None:
+            return self.finished(result)
+        words = _("took %s") % self.took(result)
+        return format_html("{}<small>{}</small>", self.finished(result), words)
 
     @admin.display(description=_("return value"))
     def value(self, result: Result) -> str:

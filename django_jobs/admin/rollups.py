@@ -6,17 +6,19 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from django_jobs.admin.base import ReadOnlyAdmin
-from django_jobs.admin.rendering import badge, block, duration, moment
+from django_jobs.admin.rendering import badge, block, dotted, duration, moment
 from django_jobs.models import Rollup
 
 
 @admin.register(Rollup)
 class RollupAdmin(ReadOnlyAdmin):
+    in_index = False
+    is_unused = True
     list_display = (
         "starts",
         "period",
         "queue_name",
-        "name",
+        "task",
         "verdict_shown",
         "count",
         "mean_run",
@@ -52,6 +54,10 @@ class RollupAdmin(ReadOnlyAdmin):
     @admin.display(description=_("from"))
     def starts(self, rollup: Rollup) -> str:
         return moment(rollup.starts_at)
+
+    @admin.display(description=_("task"))
+    def task(self, rollup: Rollup) -> str:
+        return dotted(rollup.name)
 
     @admin.display(description=_("period"))
     def period(self, rollup: Rollup) -> str:

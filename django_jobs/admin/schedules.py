@@ -10,6 +10,7 @@ from django_jobs.admin.rendering import (
     EMPTY,
     badge,
     block,
+    dotted,
     duration,
     json_block,
     moment,
@@ -21,11 +22,12 @@ from django_jobs.models import Schedule
 
 @admin.register(Schedule)
 class ScheduleAdmin(ReadOnlyAdmin):
+    is_unused = True
     ordering = ("name",)
     list_display = (
         "name",
         "state_shown",
-        "task",
+        "task_shown",
         "rule",
         "next_run",
         "last_run",
@@ -72,6 +74,10 @@ class ScheduleAdmin(ReadOnlyAdmin):
     @admin.display(description=_("state"))
     def state_shown(self, schedule: Schedule) -> str:
         return badge("enabled" if schedule.is_enabled else "paused")
+
+    @admin.display(description=_("task"))
+    def task_shown(self, schedule: Schedule) -> str:
+        return dotted(schedule.task)
 
     @admin.display(description=_("rule"))
     def rule(self, schedule: Schedule) -> str:

@@ -6,11 +6,19 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from django_jobs.admin import history, whereabouts
 from django_jobs.admin.base import ReadOnlyAdmin
-from django_jobs.admin.rendering import between, brief, duration, json_block, moment
+from django_jobs.admin.rendering import (
+    between,
+    brief,
+    dotted,
+    duration,
+    json_block,
+    moment,
+)
 from django_jobs.ids import canonical
 from django_jobs.masking import masked_arguments
 from django_jobs.models import TaskFields
@@ -23,6 +31,7 @@ LISTED = (
     "queue_name",
     "order_key",
     "attempt",
+    "crashes",
     "max_attempts",
 )
 ARGUMENTS: tuple[Any, Any] = (
@@ -35,7 +44,7 @@ class TaskTableAdmin(ReadOnlyAdmin):
     """Tasks of one of the three tables; an id leads to the table where it is now."""
 
     is_large = True
-    list_display_links = ("name",)
+    list_display_links = ("task",)
     search_fields = ("pk",)
     search_help_text = _("The whole id of a task; it opens the task's page.")
 
@@ -79,6 +88,17 @@ class TaskTableAdmin(ReadOnlyAdmin):
             context["history"] = history.of_task(task.pk)
         return super().render_change_form(request, context, *args, **kwargs)
 
+    @admin.display(description=_("task"))
+    def task(self, task: TaskFields) -> str:
+        return dotted(task.name)
+
+    @admin.display(description=_("queue"))
+    def queue(self, task: TaskFields) -> str:
+        if not task.priority:
+            return brief(task.queue_name)
+        words = _("priority %d") % task.priority
+        return format_html("{}<small>{}</small>", brief(task.queue_name), words)
+
     @admin.display(description=_("arguments"))
     def arguments(self, task: TaskFields) -> str:
         return brief(task.summary)
@@ -89,16 +109,16 @@ class TaskTableAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("attempts"))
     def attempts(self, task: TaskFields) -> str:
-        return f"{task.attempt} / {task.max_attempts}"
+        return f"{task.attempt - task.crashes} / {task.max_attempts}"
 
     @admin.display(description=_("attempts"))
     def attempts_in_words(self, task: TaskFields) -> str:
         words = _("%(attempt)d of at most %(most)d") % {
-            "attempt": task.attempt,
+            "attempt": task.attempt - task.crashes,
             "most": task.max_attempts,
         }
         if task.crashes:
-            words += _(", %d of them crashed") % task.crashes
+            words += _(", besides %d that crashed") % task.crashes
         return words
 
     @admin.display(description=_("time limit"))

@@ -8,22 +8,23 @@ from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from django_jobs.admin import words
 from django_jobs.admin.filters import QueueFilter, TaskNameFilter, TaskStateFilter
 from django_jobs.admin.rendering import EMPTY, badge, block, moment
 from django_jobs.admin.task_tables import ARGUMENTS, LISTED, TaskTableAdmin
 from django_jobs.admin.whereabouts import worker_link
 from django_jobs.models import Task
+from django_jobs.states import State
 from django_jobs.texts import shorten
 
 
 @admin.register(Task)
 class TaskAdmin(TaskTableAdmin):
     list_display = (
-        "name",
+        "task",
         "state_shown",
         "arguments",
-        "queue_name",
-        "priority_shown",
+        "queue",
         "attempts",
         "due",
     )
@@ -36,7 +37,7 @@ class TaskAdmin(TaskTableAdmin):
                 "fields": (
                     "name",
                     "id",
-                    "state_shown",
+                    "state_in_words",
                     "queue_name",
                     "priority_shown",
                     "attempts_in_words",
@@ -58,6 +59,13 @@ class TaskAdmin(TaskTableAdmin):
         if not task.revoke_requested:
             return badge(task.state)
         return format_html("{} {}", badge(task.state), _("is being revoked"))
+
+    @admin.display(description=_("state"))
+    def state_in_words(self, task: Task) -> str:
+        if task.revoke_requested:
+            return words.in_words(task.state, words.REVOKING)
+        is_again = task.state == State.SCHEDULED and task.last_attempted_at is not None
+        return words.in_words(task.state, words.AGAIN if is_again else None)
 
     @admin.display(description=_("expires"))
     def expiry(self, task: Task) -> str:
