@@ -75,14 +75,14 @@ def dotted(path: str) -> SafeString | str:
     return format_html(
         '<span class="jobs-path" title="{}">{}<small>{}</small></span>',
         path,
-        _breakable(name or path, "._"),
-        _breakable(module, "."),
+        _breakable(name or path),
+        _breakable(module),
     )
 
 
-def _breakable(name: str, joints: str) -> SafeString:
-    """Return a name that may be broken behind its joints."""
-    parts = ((part,) for part in re.split(f"(?<=[{re.escape(joints)}])", name))
+def _breakable(name: str) -> SafeString:
+    """Return a name that may be broken behind its dots and underscores."""
+    parts = ((part,) for part in re.split(r"(?<=[._])", name))
     return format_html_join(SafeString("<wbr>"), "{}", parts)
 
 
