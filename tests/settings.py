@@ -2,7 +2,8 @@
 
 ``DJANGO_JOBS_TEST_DATABASE`` chooses the server of both aliases, ``default`` and
 ``other``: sqlite (the default), postgresql, mariadb or mysql. Where a server is to
-be found is said by ``DJANGO_JOBS_TEST_<SERVER>_URL``. The names of the databases
+be found is said by ``DJANGO_JOBS_TEST_<SERVER>_URL``, whose query may hold options of
+the driver (PostgreSQL: ``?pool=True``). The names of the databases
 belong to one run alone; worker processes of the run are told by
 ``DJANGO_JOBS_TEST_NAME_<ALIAS>`` (see ``worker_env`` in conftest.py).
 """
@@ -53,7 +54,7 @@ def database(alias: str) -> dict[str, Any]:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
         }
     elif SERVER == "postgresql":
-        config["OPTIONS"] = {"connect_timeout": 5}
+        config["OPTIONS"] = {"connect_timeout": 5, **config.get("OPTIONS", {})}
     else:
         config["OPTIONS"] = {"connect_timeout": 5, "charset": "utf8mb4"}
         config["TEST"] = {"CHARSET": "utf8mb4"}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from django.db import transaction
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
@@ -162,6 +163,11 @@ class PostgreSQLStore(PortableStore):
     #: The start of the statement: ``now()`` would be the start of the transaction.
     NOW = "statement_timestamp()"
 
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        #: Does the server itself answer on a connection of the driver?
+        self._is_direct: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
     def later(self, seconds: str) -> str:
         return f"statement_timestamp() + ({seconds}) * interval '1 second'"
 
@@ -231,17 +237,30 @@ class PostgreSQLStore(PortableStore):
         connection = self.connection
         connection.ensure_connection()
         raw = connection.connection
-        is_pooled = connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
-
-        threshold, raw.prepare_threshold = (
-            raw.prepare_threshold,
-            None if is_pooled else 0,
-        )
+        before = raw.prepare_threshold
         try:
             with connection.wrap_database_errors:
+                raw.prepare_threshold = self._threshold(raw)
                 yield raw
         finally:
-            raw.prepare_threshold = threshold
+            raw.prepare_threshold = before
+
+    def _threshold(self, raw: Any) -> int | None:
+        """Return from which use on a statement is prepared; None for never.
+
+        Behind a pooler another session may know another statement by the same name.
+        """
+        settings = self.connection.settings_dict
+        if "prepare_threshold" in settings["OPTIONS"]:
+            given: int | None = settings["OPTIONS"]["prepare_threshold"]
+            return given
+        if settings.get("DISABLE_SERVER_SIDE_CURSORS"):
+            return None
+        if raw not in self._is_direct:
+            # A pooler makes up the number by which a client may cancel a statement.
+            answer = psycopg.Cursor(raw).execute("SELECT pg_backend_pid()").fetchone()
+            self._is_direct[raw] = answer == (raw.info.backend_pid,)
+        return 0 if self._is_direct[raw] else None
 
     def run_many(self, template: str, rows: Sequence[Sequence[Any]]) -> None:
         if not is_psycopg3 or len(rows) < WORTH_PREPARING:

@@ -1,7 +1,8 @@
 """What tells an idle worker that there is work. A hint only: the poll finds all.
 
 PostgreSQL: LISTEN, with a ping to itself that shows whether notifications arrive at
-all (a pooler may swallow them). SQLite: a counter that changes with every commit.
+all (a pooler may swallow them); not even LISTEN where a pooler is seen to share out
+the sessions of the server. SQLite: a counter that changes with every commit.
 Elsewhere nothing: the loop polls faster.
 """
 
@@ -13,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from django.db import connections
@@ -27,6 +29,8 @@ logger = logging.getLogger("django_jobs")
 #: Seconds between two pings, and how long an echo may take.
 PING = 30.0
 ECHO = 5.0
+#: How often to look whether a session is shared: a busy pooler may hide it once.
+LOOKS = 3
 #: Seconds between two looks at a change counter.
 COUNTER_LOOK = 0.01
 #: Seconds before a broken connection is replaced.
@@ -102,23 +106,35 @@ class Listener:
             connections[self.store.alias].close()
 
     def _listen(self) -> None:
-        connection = connections[self.alias].copy()
-        try:
-            with connection.cursor() as cursor:
-                notifications = _Notifications(connection.connection)
-                cursor.execute(f"LISTEN {CHANNEL}")
-            self._wake()  # for what was committed before we listened
-            self._hear(connection, notifications)
-        finally:
-            connection.close()
+        with closing(connections[self.alias].copy()) as connection:
+            if not self._is_shared(connection):
+                with connection.cursor() as cursor:
+                    notifications = _Notifications(connection.connection)
+                    cursor.execute(f"LISTEN {CHANNEL}")
+                self._wake()  # for what was committed before we listened
+                self._hear(notifications)
+                return
+        # LISTEN would stay behind on a session of the server that others are given:
+        # what they did not ask for would pile up in the memory of their drivers.
+        self._say_swallowed()
+        self._stop.wait(PING)
 
-    def _hear(self, connection: Any, notifications: _Notifications) -> None:
+    def _is_shared(self, connection: Any) -> bool:
+        """Do this connection and another one take turns on a session of the server?"""
+        with (
+            closing(connections[self.alias].copy()) as other,
+            connection.cursor() as ours,
+            other.cursor() as theirs,
+        ):
+            return any(_is_same_session(ours, theirs) for _ in range(LOOKS))
+
+    def _hear(self, notifications: _Notifications) -> None:
         next_ping = pinged = time.monotonic()
         is_waiting = False
         while not self._stop.is_set():
             now = time.monotonic()
             if now >= next_ping:
-                self._ping(connection)
+                self._ping()
                 pinged, next_ping, is_waiting = now, now + PING, True
             elif is_waiting and now > pinged + ECHO:
                 is_waiting = False
@@ -130,9 +146,15 @@ class Listener:
                 elif not payload.startswith("ping "):
                     self._wake()
 
-    def _ping(self, connection: Any) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SELECT pg_notify('{CHANNEL}', %s)", [f"ping {self._name}"])
+    def _ping(self) -> None:
+        # By the way that those of others take. The connection that listens would be
+        # told of its own at once, also by a pooler that swallows all others.
+        payload = f"ping {self._name}"
+        with (
+            closing(connections[self.store.alias].copy()) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(f"SELECT pg_notify('{CHANNEL}', %s)", [payload])
 
     def _say_heard(self) -> None:
         if not self.is_heard:
@@ -149,10 +171,32 @@ class Listener:
                 logging.WARNING,
                 "notifications_swallowed",
                 alias=self.alias,
-                hint="a pooler in transaction mode? polling; see LISTEN_DATABASE",
+                hint="a pooler in transaction mode, or LISTEN_DATABASE is another "
+                "database? polling",
             )
         self.is_heard = False
         self._has_complained = True
+
+
+def _is_same_session(ours: Any, theirs: Any) -> bool:
+    """Return True when a pooler is seen to give a session to whoever has a statement.
+
+    The other cursor holds its session in a transaction meanwhile. It may be the only
+    one of the pooler: then ours is not asked again, which would wait for ever.
+    """
+    before = _session(ours)
+    theirs.execute("BEGIN")
+    try:
+        return _session(theirs) == before or _session(ours) != before
+    finally:
+        theirs.execute("ROLLBACK")
+
+
+def _session(cursor: Any) -> int:
+    """Return the process of the server that answers."""
+    cursor.execute("SELECT pg_backend_pid()")
+    process: int = cursor.fetchone()[0]
+    return process
 
 
 class _Notifications:

@@ -32,6 +32,9 @@ from tests.store.samples import (
     places,
 )
 
+if find_spec("psycopg") is not None:
+    import psycopg
+
 pytestmark = on_both
 
 #: Tests of what psycopg 3 can do and psycopg2 cannot.
@@ -59,7 +62,9 @@ def options(store: PostgreSQLStore) -> Iterator[Callable[..., None]]:
 
     def change(**changes: Any) -> None:
         connection.close()
-        settings.update(changes.pop("settings", {}))
+        given = changes.pop("settings", {})
+        changes |= given.get("OPTIONS", {})
+        settings.update({**given, "OPTIONS": settings["OPTIONS"]})
         settings["OPTIONS"].update(changes)
 
     yield change
@@ -113,8 +118,13 @@ def test_a_pipeline_that_fails_changes_nothing(store: PostgreSQLStore) -> None:
 @psycopg3
 @pytest.mark.parametrize(
     ("settings", "prepared"),
-    [({}, 3), ({"DISABLE_SERVER_SIDE_CURSORS": True}, 0)],
-    ids=["direct", "pooler"],
+    [
+        ({}, 3),
+        ({"DISABLE_SERVER_SIDE_CURSORS": True}, 0),
+        ({"OPTIONS": {"prepare_threshold": None}}, 0),
+        ({"OPTIONS": {"prepare_threshold": 0}, "DISABLE_SERVER_SIDE_CURSORS": True}, 3),
+    ],
+    ids=["direct", "pooler", "by option", "a pooler that can"],
 )
 def test_statements_are_prepared_unless_a_pooler_is_between(
     store: PostgreSQLStore,
@@ -129,7 +139,20 @@ def test_statements_are_prepared_unless_a_pooler_is_between(
         cursor.execute("SELECT COUNT(*) FROM pg_prepared_statements")
         assert cursor.fetchone()[0] >= prepared
         assert prepared or not find_prepared(cursor)
-    assert connection.connection.prepare_threshold is None
+    assert connection.connection.prepare_threshold == (
+        settings.get("OPTIONS", {}).get("prepare_threshold")
+    )
+
+
+@psycopg3
+def test_nothing_is_prepared_where_another_answers_than_was_connected_to(
+    store: PostgreSQLStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two sessions may know two statements by one name.
+    monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", 1)
+    complete(store, claim_new(store)[0])
+    with connection.cursor() as cursor:
+        assert not find_prepared(cursor)
 
 
 def find_prepared(cursor: Any) -> list[Any]:

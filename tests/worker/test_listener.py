@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
@@ -52,10 +53,11 @@ class Scene:
             return []
 
         notifications: Any = SimpleNamespace(wait=wait)
-        self.listener._hear(self.connection(), notifications)
+        self.listener._hear(notifications)
         self.listener._stop.clear()
 
-    def connection(self) -> Any:
+    def copy(self) -> Any:
+        """Return a new connection of the alias that the queue is on."""
         pings, clock = self.pings, self.clock
 
         class Cursor:
@@ -68,14 +70,16 @@ class Scene:
                 assert "pg_notify('django_jobs'" in statement
                 pings.append((clock.now, parameters[0]))
 
-        return SimpleNamespace(cursor=Cursor)
+        return SimpleNamespace(cursor=Cursor, close=lambda: None)
 
 
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
-    return Scene(clock)
+    scene = Scene(clock)
+    monkeypatch.setattr(module, "connections", {"default": scene})
+    return scene
 
 
 # -- notifications -----------------------------------------------------------------
@@ -136,6 +140,74 @@ def test_notifications_that_come_back_are_relied_on_again(
 def test_a_late_echo_is_an_echo(scene: Scene) -> None:
     scene.play(2 * module.ECHO, ["ping me"], ["x"])
     assert scene.heard[-1]
+
+
+# -- poolers -----------------------------------------------------------------------
+
+
+class Sessions:
+    """Cursors whose statements are answered by these sessions of the server."""
+
+    def __init__(self, *answers: int) -> None:
+        self.answers = list(answers)
+        self.statements: list[str] = []
+
+    def execute(self, statement: str) -> None:
+        self.statements.append(statement)
+
+    def fetchone(self) -> tuple[int]:
+        return (self.answers.pop(0),)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "is_same"),
+    [
+        ([1, 1], [2], False),
+        # A second question of ours would wait for the only session, which they hold.
+        ([1], [1], True),
+        ([1, 3], [2], True),
+    ],
+    ids=["direct", "one after the other", "another one meanwhile"],
+)
+def test_a_session_that_two_connections_share_is_noticed(
+    ours: list[int], theirs: list[int], is_same: bool
+) -> None:
+    other = Sessions(*theirs)
+    assert module._is_same_session(Sessions(*ours), other) is is_same
+    assert (other.statements[0], other.statements[-1]) == ("BEGIN", "ROLLBACK")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_session_that_others_use_is_made_to_listen(
+    start: Start,
+    requires: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    requires("postgresql")
+    monkeypatch.setattr(module, "_is_same_session", lambda *cursors: True)
+    monkeypatch.setattr(module, "PING", 0.01)
+    monkeypatch.setattr(_Notifications, "wait", lambda *given: pytest.fail("listens"))
+    looks: list[object] = []
+    monkeypatch.setattr(module, "closing", lambda one: looks.append(1) or closing(one))
+    listener, wakes = start(get_store("default"))
+    wait_for(lambda: len(looks) > 4)
+    assert not listener.is_heard
+    assert wakes.empty()
+    assert caplog.text.count("event=notifications_swallowed") == 1
+    assert "listener_failed" not in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_ping_takes_the_way_of_the_queue(
+    start: Start, requires: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    requires("postgresql")
+    caplog.set_level(logging.INFO, "django_jobs")
+    alone, _ = start(get_store("default"), alias="other")
+    heard, _ = start(get_store("default"))
+    wait_for(lambda: heard.is_heard)
+    assert not alone.is_heard
 
 
 # -- drivers -----------------------------------------------------------------------
