@@ -2,8 +2,8 @@
 
 ``DJANGO_JOBS_TEST_DATABASE`` chooses the server of both aliases, ``default`` and
 ``other``: sqlite (the default), postgresql, mariadb or mysql. Where a server is to
-be found is said by ``DJANGO_JOBS_TEST_<SERVER>_URL``, whose query may hold options of
-the driver (PostgreSQL: ``?pool=True``). The names of the databases
+be found is said by ``DJANGO_JOBS_TEST_<SERVER>_URL``; ``DJANGO_JOBS_TEST_POOL`` turns
+Django's pool on, for PostgreSQL with psycopg 3 and ``psycopg[pool]``. The names of the databases
 belong to one run alone; worker processes of the run are told by
 ``DJANGO_JOBS_TEST_NAME_<ALIAS>`` (see ``worker_env`` in conftest.py).
 """
@@ -54,7 +54,9 @@ def database(alias: str) -> dict[str, Any]:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
         }
     elif SERVER == "postgresql":
-        config["OPTIONS"] = {"connect_timeout": 5, **config.get("OPTIONS", {})}
+        config["OPTIONS"] = {"connect_timeout": 5}
+        if env.bool("DJANGO_JOBS_TEST_POOL", False):
+            config["OPTIONS"]["pool"] = True
     else:
         config["OPTIONS"] = {"connect_timeout": 5, "charset": "utf8mb4"}
         config["TEST"] = {"CHARSET": "utf8mb4"}

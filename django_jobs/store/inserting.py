@@ -64,6 +64,9 @@ class Inserting(Reading):
         # Asked before, so that nothing happens after the insert that may fail.
         before = None if self.can_return else self.now()
         text, params = self._statement(tasks)
+        if before is not None:
+            # What is told is what is stored: the result equals the one fetched later.
+            text = text.replace(self.NOW, f"TIMESTAMP'{self.to_time(before)}'")
         with self.connection.cursor() as cursor:
             cursor.execute(text, params)
             if before is not None:
