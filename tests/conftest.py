@@ -32,18 +32,22 @@ def why_unreachable() -> str:
     return ""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Ask once, in this process too when others run the tests: it tells the end."""
+    with session.config.stash[blocking_manager_key].unblock():
+        reason = why_unreachable()
+    if reason and os.environ.get("CI"):
+        raise pytest.UsageError(reason)
+    session.config.stash[NOT_RUN] = reason
+
+
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    with config.stash[blocking_manager_key].unblock():
-        reason = why_unreachable()
-    if not reason:
-        return
-    if os.environ.get("CI"):
-        raise pytest.UsageError(reason)
-    config.stash[NOT_RUN] = reason
-    for item in items:
-        item.add_marker(pytest.mark.skip(reason=reason))
+    if reason := config.stash[NOT_RUN]:
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

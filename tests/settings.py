@@ -2,10 +2,10 @@
 
 ``DJANGO_JOBS_TEST_DATABASE`` chooses the server of both aliases, ``default`` and
 ``other``: sqlite (the default), postgresql, mariadb or mysql. Where a server is to
-be found is said by ``DJANGO_JOBS_TEST_<SERVER>_URL``; ``DJANGO_JOBS_TEST_POOL`` turns
-Django's pool on, for PostgreSQL with psycopg 3 and ``psycopg[pool]``. The names of the databases
-belong to one run alone; worker processes of the run are told by
-``DJANGO_JOBS_TEST_NAME_<ALIAS>`` (see ``worker_env`` in conftest.py).
+be found is said by ``DJANGO_JOBS_TEST_<SERVER>_URL``; ``DJANGO_JOBS_TEST_POOL=1`` turns
+Django's pool on (PostgreSQL, ``psycopg[pool]``). The names of the databases belong to
+one run alone; worker processes of the run are told by ``DJANGO_JOBS_TEST_NAME_<ALIAS>``
+(see ``worker_env`` in conftest.py).
 """
 
 import os
