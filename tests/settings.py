@@ -2,10 +2,10 @@
 
 ``DJANGO_JOBS_TEST_DATABASE`` chooses the server of both aliases, ``default`` and
 ``other``: sqlite (the default), postgresql, mariadb or mysql. Where a server is to
-be found is said by ``DJANGO_JOBS_TEST_<SERVER>_URL``; ``DJANGO_JOBS_TEST_POOL=1`` turns
-Django's pool on (PostgreSQL, ``psycopg[pool]``). The names of the databases belong to
-one run alone; worker processes of the run are told by ``DJANGO_JOBS_TEST_NAME_<ALIAS>``
-(see ``worker_env`` in conftest.py).
+be found is said by ``DJANGO_JOBS_TEST_<SERVER>_URL``; ``DJANGO_JOBS_TEST_POOL`` is
+the size of Django's own pool (PostgreSQL, psycopg 3; none by default). The names of
+the databases belong to one run alone; worker processes of the run are told by
+``DJANGO_JOBS_TEST_NAME_<ALIAS>`` (see ``worker_env`` in conftest.py).
 """
 
 import os
@@ -55,8 +55,8 @@ def database(alias: str) -> dict[str, Any]:
         }
     elif SERVER == "postgresql":
         config["OPTIONS"] = {"connect_timeout": 5}
-        if env.bool("DJANGO_JOBS_TEST_POOL", False):
-            config["OPTIONS"]["pool"] = True
+        if size := env.int("DJANGO_JOBS_TEST_POOL", 0):
+            config["OPTIONS"]["pool"] = {"min_size": 1, "max_size": size}
     else:
         config["OPTIONS"] = {"connect_timeout": 5, "charset": "utf8mb4"}
         config["TEST"] = {"CHARSET": "utf8mb4"}

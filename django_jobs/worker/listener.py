@@ -106,7 +106,7 @@ class Listener:
             connections[self.store.alias].close()
 
     def _listen(self) -> None:
-        with closing(connections[self.alias].copy()) as connection:
+        with closing(_connection(self.alias)) as connection:
             if not self._is_shared(connection):
                 with connection.cursor() as cursor:
                     notifications = _Notifications(connection.connection)
@@ -122,7 +122,7 @@ class Listener:
     def _is_shared(self, connection: Any) -> bool:
         """Do this connection and another one take turns on a session of the server?"""
         with (
-            closing(connections[self.alias].copy()) as other,
+            closing(_connection(self.alias)) as other,
             connection.cursor() as ours,
             other.cursor() as theirs,
         ):
@@ -151,7 +151,7 @@ class Listener:
         # told of its own at once, also by a pooler that swallows all others.
         payload = f"ping {self._name}"
         with (
-            closing(connections[self.store.alias].copy()) as connection,
+            closing(_connection(self.store.alias)) as connection,
             connection.cursor() as cursor,
         ):
             cursor.execute(f"SELECT pg_notify('{CHANNEL}', %s)", [payload])
@@ -176,6 +176,16 @@ class Listener:
             )
         self.is_heard = False
         self._has_complained = True
+
+
+def _connection(alias: str) -> Any:
+    """Return a connection of our own, not one of Django's pool.
+
+    A pool of the usual size has none to spare, and would hand out one that listens.
+    """
+    connection: Any = connections[alias].copy()
+    connection.settings_dict["OPTIONS"].pop("pool", None)
+    return connection
 
 
 def _is_same_session(ours: Any, theirs: Any) -> bool:

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from importlib.util import find_spec
 
 import pytest
 from django.db import transaction
@@ -69,6 +70,20 @@ def test_a_worker_hears_its_own_ping(
     tasks.noop.enqueue().get(timeout=20)
     wait_for(lambda: "event=notifications_heard" in worker.output())
     assert "event=notifications_swallowed" not in worker.output()
+
+
+@pytest.mark.skipif(
+    find_spec("psycopg_pool") is None, reason="psycopg_pool is not installed"
+)
+def test_a_pool_of_the_usual_size_is_enough(
+    start_worker: StartWorker, requires: Callable[..., None]
+) -> None:
+    requires("postgresql")
+    worker = start_worker("--processes", "2", DJANGO_JOBS_TEST_POOL="4")
+    wait_for(lambda: "event=notifications_heard" in worker.output())
+    waits(5)
+    assert worker.stop() == 0
+    assert "_failed" not in worker.output()
 
 
 def test_a_notification_tells_of_a_task_that_is_due_soon(

@@ -62,6 +62,7 @@ def options(store: PostgreSQLStore) -> Iterator[Callable[..., None]]:
 
     def change(**changes: Any) -> None:
         connection.close()
+        connection.close_pool()
         given = changes.pop("settings", {})
         changes |= given.get("OPTIONS", {})
         settings.update({**given, "OPTIONS": settings["OPTIONS"]})

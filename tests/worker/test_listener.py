@@ -70,7 +70,10 @@ class Scene:
                 assert "pg_notify('django_jobs'" in statement
                 pings.append((clock.now, parameters[0]))
 
-        return SimpleNamespace(cursor=Cursor, close=lambda: None)
+        settings: dict[str, Any] = {"OPTIONS": {}}
+        return SimpleNamespace(
+            cursor=Cursor, close=lambda: None, settings_dict=settings
+        )
 
 
 @pytest.fixture
