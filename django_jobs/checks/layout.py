@@ -16,8 +16,8 @@ from django_jobs.store import DIALECTS
 _SHORTEST_WAIT = 10
 #: What psycopg's pool holds when it is told nothing.
 _POOL_SIZE = 4
-#: Connections of a worker's parent on PostgreSQL, the listener aside: two for the
-#: exchange of tasks, one for the heartbeat.
+#: What a worker's parent takes from the pool: two connections for the exchange of
+#: tasks, one for the heartbeat. The listener has one of its own.
 _PARENT = 3
 #: Ports at which poolers listen by custom.
 _POOLER_PORTS = {"6432", "6543"}
@@ -153,12 +153,11 @@ def _check_pool(connection: Any) -> Iterator[CheckMessage]:
         return
     sizes = options if isinstance(options, dict) else {}
     most = sizes.get("max_size") or sizes.get("min_size", _POOL_SIZE)
-    needed = _PARENT + _listens_at(connection.alias)
-    if isinstance(most, int) and most < needed:
+    if isinstance(most, int) and most < _PARENT:
         yield Error(
             f"DATABASES[{connection.alias!r}] has a pool of at most {most} "
-            f"connections, but a worker's parent process holds {needed} at a time.",
-            hint=f"Set 'max_size' in OPTIONS['pool'] to {needed} or more; a child "
+            f"connections, but a worker's parent process holds {_PARENT} at a time.",
+            hint=f"Set 'max_size' in OPTIONS['pool'] to {_PARENT} or more; a child "
             "needs one more than it has threads.",
             id="django_jobs.E016",
         )

@@ -147,8 +147,11 @@ def test_statements_are_prepared_unless_a_pooler_is_between(
 
 @psycopg3
 def test_nothing_is_prepared_where_another_answers_than_was_connected_to(
-    store: PostgreSQLStore, monkeypatch: pytest.MonkeyPatch
+    store: PostgreSQLStore,
+    options: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    options()
     # Two sessions may know two statements by one name.
     monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", 1)
     complete(store, claim_new(store)[0])

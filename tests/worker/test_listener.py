@@ -370,7 +370,7 @@ def test_a_cut_connection_is_replaced(start: Start, requires: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "WHERE datname = current_database() AND query = 'LISTEN django_jobs'"
         )
     wait_for(lambda: not listener.is_heard or wakes.qsize() > 1)
     wait_for(lambda: listener.is_heard and wakes.qsize() > 1)
