@@ -129,9 +129,10 @@ def test_everything_at_once_neither_fails_nor_loses_a_task(store: Store) -> None
             store.requeue([str(each) for each in dead])
 
     def stopper() -> int:
-        inserted = sum(part or 0 for part in [producer(), keeper()])
-        stop.set()
-        return inserted
+        try:
+            return sum(part or 0 for part in [producer(), keeper()])
+        finally:
+            stop.set()  # also when it failed: nobody shall wait for ever
 
     first, *_ = together(stopper, keeper, worker, worker, worker, worker)
     counts = [table.objects.count() for table in (Task, Result, DeadLetter)]
