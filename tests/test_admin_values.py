@@ -140,7 +140,7 @@ def test_other_lists_show_long_names_in_parts(superuser: Client) -> None:
         ({"state": "BLOCKED"}, "waits for other tasks or for a limit"),
         ({"state": "RUNNING"}, "a worker has it"),
         ({"state": "RUNNING", "revoke_requested": True}, "its worker interrupts it"),
-        ({"state": "from the future"}, "from the future"),
+        ({"state": "FUTURE"}, "FUTURE"),
     ],
 )
 def test_the_page_of_a_task_says_what_its_state_means(
