@@ -12,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from multiprocessing.util import get_temp_dir
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,8 @@ class Child:
             name=f"jobworker-child-{self.number}",
             daemon=True,
         )
-        self.process.start()
+        with _no_main_module():
+            self.process.start()
         theirs.close()
 
     def __repr__(self) -> str:
@@ -232,6 +234,22 @@ def start_fork_server() -> None:
         for name in told:
             os.environ.pop(name)
         os.environ.update(before)
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Keep multiprocessing from running our main module once more in the child.
+
+    No task is there, and a manage.py may start its command without asking for its
+    own name: then each child would be one more worker.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name, None) for name in ("__spec__", "__file__")}
+    vars(main).update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 def _child_options(worker_id: str, options: WorkerOptions) -> child_module.ChildOptions:

@@ -237,3 +237,20 @@ def test_worker_signals_are_sent(start_worker: StartWorker, audit: Path) -> None
     worker = start_worker("--processes", "1", JOBS_TEST_AUDIT=str(audit))
     assert worker.stop() == 0
     assert [line.split()[0] for line in lines(audit)] == ["started", "stopped"]
+
+
+def test_a_manage_py_that_does_not_ask_for_its_name_starts_one_worker(
+    worker_env: dict[str, str], tmp_path: Path
+) -> None:
+    script = tmp_path / "manage.py"
+    script.write_text(
+        "import sys\n"
+        "from django.core.management import execute_from_command_line\n"
+        "execute_from_command_line(sys.argv)\n"
+    )
+    result = tasks.add.enqueue(1, 2)
+    command = [sys.executable, str(script), "jobworker", "--burst", "--processes", "1"]
+    done = subprocess.run(command, env=worker_env, timeout=30, capture_output=True)
+    assert done.returncode == 0
+    assert done.stderr.count(b"event=worker_started") == 1
+    assert result.get(timeout=0) == 3
