@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 from django.core import checks as django_checks
 from django.core.checks import CheckMessage
+from django.core.management import call_command
 from django.db import OperationalError, connections
 from django.test import override_settings
 
@@ -69,6 +70,11 @@ def test_manage_py_check_runs_them_all(monkeypatch: Any) -> None:
 def test_djangos_own_check_of_tasks_is_registered() -> None:
     names = [check.__module__ for check in django_checks.registry.registry.get_checks()]
     assert "django.tasks.checks" in names
+
+
+@pytest.mark.django_db(databases=ALIASES)
+def test_the_models_need_no_further_migration() -> None:
+    call_command("makemigrations", "django_jobs", check=True, dry_run=True, verbosity=0)
 
 
 # -- DJANGO_JOBS -------------------------------------------------------------------

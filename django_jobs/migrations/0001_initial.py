@@ -202,14 +202,14 @@ class Migration(migrations.Migration):
                     models.CharField(
                         choices=[
                             ("attempts used up", "attempts used up"),
-                            (
-                                "the result cannot be stored",
-                                "the result cannot be stored",
-                            ),
                             ("crashed too often", "crashed too often"),
                             ("gave up on this error", "gave up on this error"),
                             ("no worker knows this task", "no worker knows this task"),
                             ("rejected by the task", "rejected by the task"),
+                            (
+                                "the result cannot be stored",
+                                "the result cannot be stored",
+                            ),
                             ("the row cannot be read", "the row cannot be read"),
                         ],
                         max_length=40,
