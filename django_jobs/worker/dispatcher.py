@@ -62,26 +62,28 @@ class Dispatcher:
 
     def demand(self, now: float) -> int:
         """Return how many tasks to have on their way, those under way included."""
-        return max(0, self._wanted(False)) + max(0, self._coroutines_wanted(now))
+        wanted = max(0, self._wanted(False, now))
+        return wanted + max(0, self._coroutines_wanted(now))
 
     def _coroutines_wanted(self, now: float) -> int:
         if self.buffers[False] or now < self._coroutines_from:
             return 0
-        return min(self._wanted(True), self._coroutine_window)
+        return min(self._wanted(True, now), self._coroutine_window)
 
-    def _wanted(self, is_async: bool) -> int:
+    def _wanted(self, is_async: bool, now: float) -> int:
         if is_async and not self._knows_coroutines:
             return 0
         rooms = (
-            min(child.may_take, self._room(child.lanes[is_async], is_async))
+            min(child.may_take, self._room(child.lanes[is_async], is_async, now))
             for child in self.pool
             if child.is_ready
         )
         return sum(rooms) - len(self.buffers[is_async])
 
-    def _room(self, lane: Lane, is_async: bool) -> int:
+    def _room(self, lane: Lane, is_async: bool, now: float) -> int:
         average = self._average.get(is_async)
-        if average is None:
+        # What could not be sent would only be claimed and given back, again and again.
+        if average is None or not self._takes_ahead(lane, now):
             return lane.free
         ahead = int((HORIZON * lane.slots - lane.estimate) / max(average, 1e-6))
         ahead = min(ahead, MOST_WAITING + lane.slots - len(lane))

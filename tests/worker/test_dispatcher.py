@@ -54,6 +54,15 @@ def test_of_the_shortest_tasks_no_more_than_a_fixed_number_are_claimed() -> None
     assert dispatcher.demand(0) == module.MOST_WAITING + 1 + ONE_COROUTINE
 
 
+def test_behind_a_task_that_turned_out_to_be_long_none_is_claimed() -> None:
+    dispatcher = knowing(0.01, FakeChild(threads=2))
+    dispatcher.take([claimed()], now=0)
+    dispatcher.dispatch(now=0)
+    assert dispatcher.demand(module.LONG - 0.01) > 2 + ONE_COROUTINE
+    # Only for the slot that is free: what cannot be sent would come and go.
+    assert dispatcher.demand(module.LONG) == 1 + ONE_COROUTINE
+
+
 def test_what_is_buffered_is_not_claimed_again() -> None:
     dispatcher = knowing(0.01, FakeChild())
     dispatcher.take([claimed() for _ in range(4)], now=0)
