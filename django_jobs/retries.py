@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import NamedTuple
 
+from django_jobs import events
 from django_jobs.exceptions import (
     InvalidResult,
     Reject,
@@ -66,7 +67,10 @@ class RetryPolicy:
         try:
             return self._chosen(self.backoff, attempt, error)
         except (Exception, SystemExit):
-            logger.exception("backoff failed, the default is used: attempt=%s", attempt)
+            # The default is used instead.
+            events.log(
+                logger, logging.ERROR, "backoff_failed", attempt=attempt, exc_info=True
+            )
             return self.exponential(attempt)
 
     def exponential(self, attempt: int) -> float:

@@ -99,7 +99,7 @@ def test_a_function_that_fails_or_returns_rubbish_is_replaced_by_the_default(
 ) -> None:
     wait = RetryPolicy(base=8.0, backoff=backoff).delay(1, ERROR)
     assert 4.0 <= wait <= 8.0
-    assert "backoff failed" in caplog.text
+    assert "event=backoff_failed attempt=1" in caplog.text
 
 
 @pytest.mark.parametrize(
