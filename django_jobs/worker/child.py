@@ -147,7 +147,7 @@ class _Child:
                     self._obey(*message)
         except (EOFError, OSError, BrokenChannel):
             # The parent is gone: whatever runs here is nobody's any more.
-            processes.kill_group(os.getpid())
+            processes.kill_with_group(os.getpid())
 
     def _obey(self, verb: str, *details: Any) -> None:
         if verb == "run":

@@ -22,6 +22,8 @@ from django_jobs.worker.wire import BrokenChannel
 logger = logging.getLogger("django_jobs")
 
 _MEGABYTE = 1024 * 1024
+#: No number in an outcome (seconds, counts) is larger.
+MOST = 1e12
 _NUMBER, _TEXT = (int, float), (str, type(None))
 #: What the fields of an outcome are in JSON.
 _TYPES = (
@@ -45,8 +47,6 @@ class Crew:
         self.finished = 0
         #: Interrupted tasks may tidy up for so long, in seconds.
         self.grace = 5.0
-        #: What the newest child that could not start said.
-        self.broken = ""
         self._selector = selector
         self._report = report
 
@@ -162,10 +162,8 @@ class Crew:
         elif verb == "ready" and child.phase is Phase.STARTING:
             child.phase = Phase.READY
         elif verb == "broken":
-            self.broken = str(details[0])
-            events.log(
-                logger, logging.ERROR, "child_cannot_start", traceback=self.broken
-            )
+            text = str(details[0])
+            events.log(logger, logging.ERROR, "child_cannot_start", traceback=text)
 
     def _done(self, child: Child, row: list[Any], now: float) -> None:
         outcome = _read_outcome(row)
@@ -299,5 +297,8 @@ def _read_outcome(row: list[Any]) -> Outcome:
 
 def _check(values: Iterable[Any], types: Iterable[Any]) -> None:
     # The database would refuse the wrong ones again and again.
-    if not all(map(isinstance, values, types)):
-        raise TypeError(f"not what a child sends: {values!r:.200}")
+    for value, kind in zip(values, types, strict=True):
+        is_number = isinstance(value, (int, float))
+        # A number that is none, or that a float cannot hold, would end our own sums.
+        if not isinstance(value, kind) or (is_number and not abs(value) < MOST):
+            raise TypeError(f"not what a child sends: {values!r:.200}")

@@ -18,11 +18,12 @@ from multiprocessing.util import get_temp_dir
 from typing import TYPE_CHECKING, Any
 
 from django_jobs import events
+from django_jobs.conf import conf
 from django_jobs.worker import child as child_module
 from django_jobs.worker import processes
 from django_jobs.worker.lanes import Assigned, Lane
 from django_jobs.worker.options import WorkerOptions
-from django_jobs.worker.wire import BrokenChannel, Channel
+from django_jobs.worker.wire import LONGEST, BrokenChannel, Channel
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
@@ -46,7 +47,7 @@ class Child:
     def __init__(self, worker_id: str, options: WorkerOptions) -> None:
         ours, theirs = socket.socketpair()
         self.number = next(_serial)
-        self.channel = Channel(ours)
+        self.channel = Channel(ours, longest=_longest_message())
         self.phase = Phase.STARTING
         self.lanes = {False: Lane(options.threads), True: Lane(options.coroutines)}
         self.finished = 0
@@ -92,13 +93,13 @@ class Child:
         if self.phase is not Phase.KILLED:
             self.phase = Phase.KILLED
             self.killed_for = (reason, task_id)
-        processes.kill_group(self.pid)
+        processes.kill_with_group(self.pid)
 
     def give_up(self) -> None:
         """Kill what is dead already, or cannot be trusted; it gets nothing more."""
         if self.is_ready:
             self.phase = Phase.KILLED
-        processes.kill_group(self.pid)
+        processes.kill_with_group(self.pid)
 
     def find(self, task_id: str) -> Assigned | None:
         """Return a task that it has."""
@@ -226,6 +227,8 @@ def start_fork_server() -> None:
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         FOLDER: get_temp_dir(),
     }
+    # One that ended by an error has taken it along.
+    os.makedirs(told[FOLDER], mode=0o700, exist_ok=True)
     before = os.environ.copy()
     os.environ.update(told)
     try:
@@ -234,6 +237,11 @@ def start_fork_server() -> None:
         for name in told:
             os.environ.pop(name)
         os.environ.update(before)
+
+
+def _longest_message() -> int:
+    """Return how many bytes a child's message may have: what is in it, escaped."""
+    return max(LONGEST, 8 * conf().RESULT_MAX_BYTES)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def prepare() -> None:
 
 
 # A worker that is killed, or replaces itself, cannot clean up: this process ends by
-# itself when it is gone.
+# itself when it is gone. A worker that is not makes the folder again.
 if _folder := os.environ.pop("DJANGO_JOBS_FORK_SERVER_FOLDER", ""):
     atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 

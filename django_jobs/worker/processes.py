@@ -93,11 +93,20 @@ def prefer_as_oom_victim() -> None:
         Path("/proc/self/oom_score_adj").write_text("500")
 
 
-def kill_group(pid: int) -> None:
-    """Kill a process and its group at once; nothing when they are gone."""
-    for kill in (os.killpg, os.kill):
-        with suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)
+def kill_group(leader: int) -> None:
+    """Kill a process group at once; nothing when it is gone."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def kill_with_group(pid: int) -> None:
+    """Kill a process, also one that does not lead its group yet, and its group.
+
+    Only while it is known to live: its number may be another one's afterwards.
+    """
+    kill_group(pid)
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def describe_exit(code: int | None) -> str:

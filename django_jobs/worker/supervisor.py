@@ -76,6 +76,8 @@ class Supervisor:
             self._post_wake,
         )
         self.chores = chores(conf().LEASE)
+        #: It stopped since it could not go on: nobody asked it to.
+        self.has_failed = False
         self._next_tick = 0.0
 
     # -- life ------------------------------------------------------------------------
@@ -129,6 +131,7 @@ class Supervisor:
             events.log(
                 logger, logging.CRITICAL, "no_children", failures=self.pool.failures
             )
+            self.has_failed = True
             self.shutdown.request("children cannot be started")
             self.pool.failures = 0
         if now >= self._next_tick:

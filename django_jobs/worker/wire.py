@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 
 _CHUNK = 1 << 18
+#: What a child may send without the end of a line, in bytes; the parent holds it.
+LONGEST = 1 << 26
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -21,12 +23,18 @@ class BrokenChannel(Exception):
 
 
 class Channel:
-    """One end of a socket pair that carries messages both ways."""
+    """One end of a socket pair that carries messages both ways.
 
-    def __init__(self, end: socket.socket) -> None:
+    ``longest`` bounds a message that arrives, in bytes; None trusts the other side.
+    """
+
+    def __init__(self, end: socket.socket, longest: int | None = None) -> None:
         self.socket = end
+        self.longest = longest
         self._lock = threading.Lock()
-        self._incoming = b""
+        #: The beginning of a message, and its length.
+        self._pieces: list[bytes] = []
+        self._held = 0
         self._outgoing = bytearray()
 
     def fileno(self) -> int:
@@ -63,7 +71,7 @@ class Channel:
         """Wait for bytes and return the messages complete so far, perhaps none.
 
         EOFError when the other side is gone; BlockingIOError with MSG_DONTWAIT when
-        there is nothing; BrokenChannel for bytes that are no message.
+        there is nothing; BrokenChannel for bytes that are no message or too long a one.
         """
         try:
             data = self.socket.recv(_CHUNK, flags)
@@ -73,9 +81,22 @@ class Channel:
             data = b""
         if not data:
             raise EOFError
-        lines, newline, rest = (self._incoming + data).rpartition(b"\n")
-        self._incoming = rest
-        return _decode(lines) if newline else []
+        lines, newline, rest = data.rpartition(b"\n")
+        if not newline:
+            self._hold(rest)
+            return []
+        lines = b"".join([*self._pieces, lines])
+        self._pieces, self._held = [], 0
+        self._hold(rest)
+        return _decode(lines)
+
+    def _hold(self, piece: bytes) -> None:
+        self._held += len(piece)
+        if self.longest is not None and self._held > self.longest:
+            self._pieces.clear()
+            raise BrokenChannel(f"a message of more than {self.longest} bytes")
+        if piece:
+            self._pieces.append(piece)
 
 
 def _decode(lines: bytes) -> list[list[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -100,11 +101,24 @@ def test_a_task_that_changes_the_alarm_does_not_disarm_the_next_one(
     assert worker.children() == children
 
 
-def test_the_death_of_the_fork_server_stops_nothing(start_worker: StartWorker) -> None:
+def _kill_fork_server(child: int) -> None:
+    os.kill(_parent_of(child), signal.SIGKILL)
+
+
+def _break_fork_server(child: int) -> None:
+    """Leave it no descriptor for the next child: it ends by an error."""
+    resource.prlimit(_parent_of(child), resource.RLIMIT_NOFILE, (9, 9))
+    os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("end", [_kill_fork_server, _break_fork_server])
+def test_the_end_of_the_fork_server_stops_nothing(
+    start_worker: StartWorker, end: Callable[[int], None]
+) -> None:
     worker = start_worker("--processes", "2")
     for _ in range(3):
         children = worker.children(2)
-        os.kill(_parent_of(children[0]), signal.SIGKILL)
+        end(children[0])
         wait_for(lambda gone=children: not set(gone) & set(worker.children(2)))
         assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
     assert worker.stop() == 0

@@ -110,6 +110,7 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Kill nothing; return the list of what would have been killed."""
     pids: list[int] = []
     monkeypatch.setattr(processes, "kill_group", pids.append)
+    monkeypatch.setattr(processes, "kill_with_group", pids.append)
     return pids
 
 
@@ -200,8 +201,8 @@ def test_a_child_that_cannot_start_says_why(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     scene.say(scene.add_child(), ["broken", "Traceback ...\nImportError: x"])
-    assert scene.crew.broken.endswith("ImportError: x")
     assert "event=child_cannot_start" in caplog.text
+    assert "ImportError: x" in caplog.text
 
 
 def test_what_did_not_fit_follows_as_soon_as_a_child_is_heard(scene: Scene) -> None:
@@ -260,6 +261,10 @@ def test_the_last_words_of_a_dead_child_may_be_garbage(
         {"metadata": {}},
         {"retention": "long"},
         {"recorded": None},
+        {"delay": float("nan")},
+        {"delay": float("-inf")},
+        {"finished": 10**400},
+        {"retention": 1e12},
     ],
     ids=str,
 )

@@ -95,14 +95,14 @@ def test_killing_a_group_takes_the_descendants() -> None:
     )
     assert process.stdout is not None
     child = int(process.stdout.readline())
-    processes.kill_group(process.pid)
+    processes.kill_with_group(process.pid)
     assert process.wait(PATIENCE) == -signal.SIGKILL
     wait_for(lambda: processes.pid_start(child) == "")
     process.stdout.close()
 
 
 def test_killing_who_is_gone_does_no_harm() -> None:
-    processes.kill_group(NOBODY)
+    processes.kill_with_group(NOBODY)
 
 
 @pytest.mark.parametrize(

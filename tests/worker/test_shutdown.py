@@ -85,7 +85,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     clock = Clock()
     for name in ("shutdown", "exchange", "crew"):
         monkeypatch.setattr(f"django_jobs.worker.{name}.time", clock)
-    monkeypatch.setattr(processes, "kill_group", lambda pid: None)
+    monkeypatch.setattr(processes, "kill_with_group", lambda pid: None)
     made = Scene(clock)
     yield made
     made.selector.close()

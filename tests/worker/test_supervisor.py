@@ -9,7 +9,7 @@ import pytest
 
 from django_jobs.worker import processes
 from django_jobs.worker.options import WorkerOptions
-from django_jobs.worker.supervisor import Supervisor
+from django_jobs.worker.supervisor import MOST_FAILURES, Supervisor
 from tests.worker.parts import FakeChild, FakeStore, HandCompleter, claimed
 
 Make = Callable[..., tuple[Supervisor, FakeChild]]
@@ -19,7 +19,7 @@ Make = Callable[..., tuple[Supervisor, FakeChild]]
 def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Make a supervisor that is not run, with a child and without threads."""
     made: list[Supervisor] = []
-    monkeypatch.setattr(processes, "kill_group", lambda pid: None)
+    monkeypatch.setattr(processes, "kill_with_group", lambda pid: None)
 
     def build(**options: Any) -> tuple[Supervisor, FakeChild]:
         supervisor = Supervisor(
@@ -75,6 +75,16 @@ def test_a_worker_stops_after_its_last_task(make: Make) -> None:
     supervisor.crew.finished = 10
     supervisor._turn(now=0)
     assert supervisor.shutdown.is_wanted
+
+
+def test_a_worker_that_cannot_start_children_stops_as_failed(make: Make) -> None:
+    supervisor, _ = make()
+    supervisor.pool.failures = MOST_FAILURES - 1
+    supervisor._turn(now=0)
+    assert (supervisor.shutdown.is_wanted, supervisor.has_failed) == (False, False)
+    supervisor.pool.failures = MOST_FAILURES
+    supervisor._turn(now=0)
+    assert (supervisor.shutdown.is_wanted, supervisor.has_failed) == (True, True)
 
 
 def test_after_a_lost_lease_nothing_of_it_is_left(make: Make) -> None:

@@ -69,6 +69,18 @@ def test_what_is_no_message_is_refused(ends: Ends, line: bytes) -> None:
         theirs.receive()
 
 
+def test_a_message_that_never_ends_is_refused_before_memory_is_full() -> None:
+    ours, theirs = socket.socketpair()
+    channel = Channel(theirs, longest=1000)
+    ours.sendall(b"[1]\n" + b"x" * 900)
+    assert channel.receive() == [[1]]
+    ours.sendall(b"x" * 101)
+    with pytest.raises(BrokenChannel, match="more than 1000 bytes"):
+        channel.receive()
+    ours.close()
+    channel.close()
+
+
 def test_a_closed_other_side_is_the_end(ends: Ends) -> None:
     ours, theirs = ends
     ours.send(["last"])
