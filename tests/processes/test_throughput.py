@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
+from django.db.models import Max, Min
 
 from django_jobs import enqueue_many
 from django_jobs.models import Attempt, Result
@@ -22,6 +24,11 @@ def test_ten_thousand_tasks_end_with_ten_thousand_results(
     assert census() == {"tasks": 0, "results": 10_000, "dead letters": 0}
     assert set(Result.objects.values_list("attempt", flat=True)) == {1}
     assert not Attempt.objects.exists()
+    # From the first start to the last end; a quiet machine of 2 cores does 12,000/s
+    # on PostgreSQL. Without batches it would be some hundred.
+    times = Result.objects.aggregate(begin=Min("started_at"), end=Max("finished_at"))
+    rate = 10_000 / (times["end"] - times["begin"]).total_seconds()
+    assert rate > (2000 if connection.vendor == "postgresql" else 1000)
 
 
 def test_two_workers_share_the_work(start_worker: StartWorker) -> None:
