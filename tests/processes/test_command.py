@@ -21,7 +21,14 @@ from django_jobs import __version__
 from django_jobs.models import Worker
 from tests.processes import tasks
 from tests.processes.conftest import StartWorker
-from tests.processes.harness import PATIENCE, WorkerProcess, lines, wait_for
+from tests.processes.harness import (
+    PATIENCE,
+    WorkerProcess,
+    descendants,
+    is_alive,
+    lines,
+    wait_for,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -195,6 +202,42 @@ def test_a_stop_ends_the_wait_for_mended_code(
     broken = "import nothing_of_this_name\n"
     save_until(module, broken, lambda: "event=code_broken" in worker.output())
     assert worker.stop(timeout=5) == 0
+
+
+SLOW = """
+import os, pathlib, signal, time
+if "DJANGO_JOBS_RELOAD_TRIAL" in os.environ:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pathlib.Path(__file__).with_suffix(".pid").write_text(str(os.getpid()))
+    time.sleep(60)
+"""
+
+
+def test_a_stop_ends_the_trial_of_new_code(
+    reloading: tuple[WorkerProcess, Path],
+) -> None:
+    worker, module = reloading
+    trial = module.with_suffix(".pid")
+    save_until(module, SLOW, lambda: trial.exists() and trial.read_text())
+    assert worker.stop(timeout=5) == 0
+    assert not is_alive(int(trial.read_text()))
+
+
+def test_a_reload_leaves_no_process_behind(
+    reloading: tuple[WorkerProcess, Path],
+) -> None:
+    worker, module = reloading
+    for value in (2, 3):
+        started = worker.output().count("event=worker_started")
+        helpers = {pid for pid in descendants(worker.pid) if is_alive(pid)}
+        assert helpers
+
+        def has_restarted(started: int = started) -> bool:
+            return worker.output().count("event=worker_started") > started
+
+        save_until(module, f"VALUE = {value}\n", has_restarted)
+        wait_for(lambda: helpers.isdisjoint(descendants(worker.pid)))  # noqa: B023
+    wait_for(lambda: all(map(is_alive, descendants(worker.pid))))
 
 
 def test_ctrl_c_on_a_terminal_is_answered_at_each_press(
