@@ -51,6 +51,7 @@ def main(end: socket.socket, options: ChildOptions) -> None:
     logs.configure(options.log_format, options.log_level)
     with logs.everything_in(options.log_format):
         _serve(Channel(end), options)
+    logs.finish_lines()
     os._exit(0)  # user threads that are no daemons must not hold it back
 
 
@@ -136,6 +137,7 @@ class _Child:
 
     def report(self, outcome: Outcome) -> None:
         """Send an outcome at once: the parent knows of it even if we die now."""
+        logs.finish_lines()  # the attempt ran in this thread
         self.channel.send(["done", outcome])
 
     # -- the reader thread ---------------------------------------------------------

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO, cast
 
@@ -17,6 +17,8 @@ logger = logging.getLogger("django_jobs")
 
 #: Logger of the line per task.
 TASKS = "django_jobs.task"
+#: What stands in the place of standard output and error, when something does.
+_lines: list[LineLogger] = []
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -142,14 +144,28 @@ def _everything_as_json() -> Iterator[None]:
     out = LineLogger(sys.stdout, "stdout", logging.INFO, JsonFormatter())
     err = LineLogger(sys.stderr, "stderr", logging.WARNING, JsonFormatter())
     sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
+    _lines[:] = out, err
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(*args[:3])
     try:
         yield
     finally:
-        out.finish()
-        err.finish()
+        _lines.clear()
+        for stream in (out, err):
+            with suppress(Exception):  # nobody reads it any more
+                stream.finish_all()
         sys.stdout, sys.stderr, sys.excepthook, threading.excepthook = before
+
+
+def finish_lines() -> None:
+    """Write what was printed without the end of a line, at the end of an attempt.
+
+    Not what other attempts have printed that run in threads of their own. Never raises.
+    """
+    streams: list[Any] = [*_lines] or [sys.stdout, sys.stderr]
+    for stream in streams:
+        with suppress(Exception):  # closed, or nobody reads it any more
+            stream.finish() if isinstance(stream, LineLogger) else stream.flush()
 
 
 def _log_uncaught(kind: Any, error: Any, traceback: Any) -> None:

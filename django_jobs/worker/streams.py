@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import threading
-from typing import TextIO
+from typing import Any, TextIO
 
 #: Longest text without a line's end that is held back, in characters.
 MOST_HELD = 65536
@@ -17,6 +17,9 @@ class LineLogger(io.TextIOBase):
     A record has what was written up to a line's end, so a traceback that is written
     at once stays together. It goes to the stream alone, past all loggers: what a task
     prints is not what it logs.
+
+    It never says that it is a terminal, whatever is beneath: nobody shall colour what
+    becomes part of a record.
     """
 
     def __init__(
@@ -26,32 +29,55 @@ class LineLogger(io.TextIOBase):
         self._record = (name, level)
         self._formatter = formatter
         # Of each thread: print() writes a text and the end of its line separately.
-        self._local = threading.local()
+        # No lock: a signal, or a fork, may come at any moment of a write.
+        self._held: dict[threading.Thread, str] = {}
+        #: The threads that finish what they write by themselves.
+        self._finishing: set[threading.Thread] = set()
 
     def write(self, text: str) -> int:
-        held = getattr(self._local, "held", "") + text
+        thread = threading.current_thread()
+        held = self._held.pop(thread, "") + text
         if held.endswith("\n") or len(held) > MOST_HELD:
-            held = self._emit(held)
-        self._local.held = held
+            self._emit(held)
+        elif held:
+            self._held[thread] = held
         return len(text)
 
     def flush(self) -> None:
         self._stream.flush()
 
     def finish(self) -> None:
-        """Write what this thread has written without the end of a line."""
-        self._local.held = self._emit(getattr(self._local, "held", ""))
+        """Write what was written without the end of a line.
 
-    def _emit(self, held: str) -> str:
+        That is what this thread holds back, and threads that never call this: they
+        may be over, or wait for ever. One that is in the middle of a line gets two
+        records for it.
+        """
+        me = threading.current_thread()
+        self._finishing.add(me)
+        for thread in list(self._held):
+            if thread is me or thread not in self._finishing:
+                self._emit(self._held.pop(thread, ""))
+
+    def finish_all(self) -> None:
+        """Write what any thread has written without the end of a line."""
+        for thread in list(self._held):
+            self._emit(self._held.pop(thread, ""))
+
+    def _emit(self, held: str) -> None:
         if not (text := held.rstrip("\n")).strip():
-            return ""
+            return
         name, level = self._record
         record = logging.LogRecord(name, level, "", 0, text, None, None)
         self._stream.write(self._formatter.format(record) + "\n")
         self._stream.flush()
-        return ""
 
     # -- what else is asked of a standard stream -------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_stream":  # not there yet
+            raise AttributeError(name)
+        return getattr(self._stream, name)
 
     def writable(self) -> bool:
         return True
@@ -62,6 +88,14 @@ class LineLogger(io.TextIOBase):
     @property
     def encoding(self) -> str:  # type: ignore[override]
         return self._stream.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        return self._stream.errors
+
+    @property
+    def newlines(self) -> Any:  # type: ignore[override]
+        return self._stream.newlines
 
     @property
     def buffer(self) -> object:

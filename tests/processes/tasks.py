@@ -342,3 +342,24 @@ def speak_up() -> None:
     warnings.warn("a warning of a task", stacklevel=1)
     logging.getLogger("shop").error("two\nlines of a logger")
     raise ValueError("spoken")
+
+
+@task
+def murmur() -> None:
+    """Print without the end of a line, also in a thread that outlives the task."""
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    print("murmured by a task", end="")  # noqa: T201
+
+    def linger() -> None:
+        print("murmured by a thread", end="")  # noqa: T201
+        is_said.set()
+        time.sleep(60)
+
+    is_said = threading.Event()
+    threading.Thread(target=linger, daemon=True).start()
+    is_said.wait()
+
+
+@task
+async def async_murmur() -> None:
+    print("murmured by a coroutine", end="")  # noqa: T201

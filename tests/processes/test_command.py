@@ -142,6 +142,24 @@ def test_what_a_task_prints_is_not_lost_in_text(start_worker: StartWorker) -> No
     assert "printed by a task" in worker.output()
 
 
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_has_no_end_of_a_line_is_not_lost(
+    start_worker: StartWorker, log_format: str
+) -> None:
+    options = ("--processes", "1", "--threads", "2", "--log-format", log_format)
+    worker = start_worker(*options, PYTHONUNBUFFERED="")
+    tasks.murmur.enqueue().get(timeout=20)
+    tasks.async_murmur.enqueue().get(timeout=20)
+    assert "murmured by a task" in worker.output()
+    assert "murmured by a coroutine" in worker.output()
+    assert worker.output().count("murmured by a thread") == 1
+    assert worker.stop() == 0
+    if log_format == "json":
+        said = {each["message"] for each in json_lines(worker)}
+        places = ("task", "thread", "coroutine")
+        assert said >= {f"murmured by a {place}" for place in places}
+
+
 def save_until(module: Path, text: str, what: Callable[[], Any]) -> None:
     """Save a file, never half of it, again and again until the reloader noticed."""
 

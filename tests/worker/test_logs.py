@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -21,6 +22,7 @@ from django_jobs.worker.logs import (
     JsonFormatter,
     configure,
     everything_in,
+    finish_lines,
 )
 
 NAMES = ("", "django_jobs", TASKS)
@@ -163,6 +165,40 @@ def test_prints_warnings_and_uncaught_errors_are_json_inside(out: Out) -> None:
     assert (written["logger"], written["message"]) == ("stderr", "written")
     assert uncaught["event"] == "uncaught"
     assert uncaught["traceback"].endswith("ZeroDivisionError: division by zero")
+
+
+def test_what_has_no_end_of_a_line_is_written_too(out: Out) -> None:
+    with everything_in("json"):
+        print("first", end="")  # noqa: T201
+        finish_lines()
+        assert json.loads(out.readouterr().out)["message"] == "first"
+        thread = threading.Thread(target=lambda: sys.stderr.write("second"))
+        thread.start()
+        thread.join()
+    assert [entry["message"] for entry in entries(out)] == ["second"]
+
+
+def test_lines_are_finished_although_a_stream_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed)
+    with everything_in("json"):
+        print("lost", end="")  # noqa: T201
+        finish_lines()
+        print("lost", end="")  # noqa: T201
+    finish_lines()
+
+
+def test_text_without_the_end_of_a_line_is_flushed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    beneath = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(beneath))
+    print("held", end="")  # noqa: T201
+    finish_lines()
+    assert beneath.getvalue() == b"held"
 
 
 def test_text_leaves_the_streams_alone(out: Out) -> None:

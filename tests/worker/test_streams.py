@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from django_jobs.worker import streams
 from django_jobs.worker.logs import JsonFormatter
@@ -34,6 +37,40 @@ def test_what_is_no_line_yet_waits_for_its_end() -> None:
     print("c", end="", file=logger)
     logger.finish()
     assert out.getvalue().endswith("INFO stdout <c>\n")
+
+
+def in_thread(call: Callable[[], object]) -> None:
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+
+
+def test_what_a_thread_has_left_behind_is_written_with_the_rest() -> None:
+    out, logger = stream()
+    in_thread(lambda: logger.write("a"))
+    assert out.getvalue() == ""
+    logger.finish()
+    assert out.getvalue() == "INFO stdout <a>\n"
+    logger.finish()
+    logger.finish_all()
+    assert out.getvalue().count("\n") == 1
+
+
+def test_a_thread_that_finishes_by_itself_is_left_alone_until_the_end() -> None:
+    out, logger = stream()
+    logger.finish()
+    logger.write("mine")
+    in_thread(logger.finish)
+    assert out.getvalue() == ""
+    in_thread(logger.finish_all)
+    assert out.getvalue() == "INFO stdout <mine>\n"
+
+
+def test_a_thread_does_not_go_on_with_what_another_wrote() -> None:
+    out, logger = stream()
+    for text in ("a", "b\n"):  # likely with the same number
+        in_thread(lambda text=text: logger.write(text))  # type: ignore[misc]
+    assert out.getvalue() == "INFO stdout <b>\n"
 
 
 def test_empty_lines_are_no_records() -> None:
@@ -66,4 +103,21 @@ def test_it_is_asked_like_the_stream_that_it_replaces(tmp_path: Path) -> None:
         assert logger.encoding == "utf-8"
         assert logger.buffer is file.buffer
         assert logger.writable()
-        assert not logger.isatty()
+        assert (logger.errors, logger.newlines) == ("strict", None)
+        assert (logger.name, logger.mode) == (file.name, "w")
+        assert not logger.line_buffering
+        logger.reconfigure(line_buffering=True)
+        assert file.line_buffering
+        assert not hasattr(logger, "nothing_of_this_name")
+
+
+def test_it_is_no_terminal_whatever_is_beneath(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, logger = stream()
+    monkeypatch.setattr(out, "isatty", lambda: True)
+    assert not logger.isatty()
+
+
+def test_one_that_is_not_ready_yet_has_no_attributes() -> None:
+    assert not hasattr(LineLogger.__new__(LineLogger), "reconfigure")
