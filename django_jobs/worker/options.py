@@ -11,6 +11,8 @@ from typing import Any
 from django.db import connections
 
 from django_jobs import __version__
+from django_jobs.options import NAME_LENGTH, QUEUE_LENGTH
+from django_jobs.texts import shorten
 
 
 def usable_cores() -> int:
@@ -101,7 +103,25 @@ def parse_queues(text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
         raise ValueError(f"give every queue a weight or none: {text!r}")
     if len(set(names)) != len(names) or not all(names):
         raise ValueError(f"every queue needs a name, and only once: {text!r}")
+    for name in names:
+        _refuse_unprintable("a queue", name, QUEUE_LENGTH)
     return tuple(names), tuple(weights)
+
+
+def check_name(name: str) -> str:
+    """Return the name of a worker; ValueError when it cannot be shown or stored."""
+    return _refuse_unprintable("a worker", name, NAME_LENGTH)
+
+
+def _refuse_unprintable(what: str, name: str, length: int) -> str:
+    # Bytes of the command line that are no text are surrogates here: no terminal and
+    # no database takes them.
+    if not name.isprintable() or len(name) > length:
+        shown = shorten(repr(name), 60)
+        raise ValueError(
+            f"the name of {what} is 1 to {length} printable characters, not {shown}"
+        )
+    return name
 
 
 def _weight(part: str, weight: str) -> int:

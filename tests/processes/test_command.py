@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -10,15 +11,20 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.core.management import CommandError
 from django.db import connection
 
 from django_jobs import __version__
+from django_jobs.management.commands import jobworker
 from django_jobs.models import Worker
+from django_jobs.worker import pool
+from django_jobs.worker.options import WorkerOptions
 from tests.processes import tasks
 from tests.processes.conftest import StartWorker
 from tests.processes.harness import (
@@ -72,6 +78,10 @@ def test_the_worker_introduces_itself_in_its_row(start_worker: StartWorker) -> N
         (("--exclude-queues", "a:2"), "names without weights"),
         (("--database", "othr"), "Did you mean 'other'?"),
         (("--database", "other", "--backend", "other"), "not both"),
+        (("--name", "\udcff"), r"printable characters, not '\udcff'"),
+        (("--queues", "a,\udcff"), r"printable characters, not '\udcff'"),
+        (("--exclude-queues", "\udcff"), r"printable characters, not '\udcff'"),
+        (("--name", "\udcff", "--log-format", "json"), r"not '\\udcff'"),
     ],
 )
 def test_a_bad_option_is_a_clear_error(
@@ -82,6 +92,41 @@ def test_a_bad_option_is_a_clear_error(
     assert not Worker.objects.exists()
     assert words in worker.output()
     assert "Traceback" not in worker.output()
+
+
+def test_the_banner_escapes_what_the_terminal_cannot_show(
+    start_worker: StartWorker,
+) -> None:
+    worker = start_worker("--name", "größe", PYTHONIOENCODING="ascii")
+    assert r"worker gr\xf6\xdfe" in worker.output()
+    assert worker.stop() == 0
+
+
+class _Ending:
+    """Stands for a supervisor whose run is over at once."""
+
+    has_failed = False
+
+    def __init__(self, options: WorkerOptions) -> None: ...
+
+    def stop(self, reason: str) -> None: ...
+
+    def run(self) -> None: ...
+
+
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_a_worker_that_gave_up_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, has_failed: bool
+) -> None:
+    monkeypatch.setattr(_Ending, "has_failed", has_failed)
+    monkeypatch.setattr(jobworker, "Supervisor", _Ending)
+    monkeypatch.setattr(jobworker, "_stop_on_signals", lambda *calls: None)
+    monkeypatch.setattr(pool, "start_fork_server", lambda: None)
+    command = jobworker.Command(stdout=io.StringIO())
+    options = vars(command.create_parser("manage.py", "jobworker").parse_args([]))
+    refusal = pytest.raises(CommandError, match="the worker gave up")
+    with refusal if has_failed else nullcontext():
+        command.handle(**options)
 
 
 def json_lines(worker: WorkerProcess) -> list[dict[str, Any]]:

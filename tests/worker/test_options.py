@@ -7,7 +7,13 @@ import socket
 
 import pytest
 
-from django_jobs.worker.options import WorkerOptions, parse_queues, serves, usable_cores
+from django_jobs.worker.options import (
+    WorkerOptions,
+    check_name,
+    parse_queues,
+    serves,
+    usable_cores,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +28,8 @@ from django_jobs.worker.options import WorkerOptions, parse_queues, serves, usab
         (" a:6 , b:3 ", ("a", "b"), (6, 3)),
         ("a : 6", ("a",), (6,)),
         ("eu:mail:2", ("eu:mail",), (2,)),
+        ("größe,邮件", ("größe", "邮件"), ()),
+        ("a" * 100, ("a" * 100,), ()),
     ],
 )
 def test_queues_are_read(
@@ -47,11 +55,29 @@ def test_queues_are_read(
         ("a:1.5", "a weight is a whole number"),
         ("a:1001", "a weight is a whole number"),
         ("a:" + "9" * 5000, "a weight is a whole number"),
+        ("a,\udcff", r"the name of a queue is .*, not '\\udcff'"),
+        ("\udcff:2", r"the name of a queue is .*, not '\\udcff'"),
+        ("a\nb", "printable"),
+        ("a\0", "printable"),
+        ("a" * 101, "1 to 100 .* not 'a{58}…$"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_reason(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parse_queues(text)
+
+
+@pytest.mark.parametrize("name", ["\udcff", "a\nb", "a\0", "\x1b[31m", "a" * 201])
+def test_a_name_that_cannot_be_shown_or_stored_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="a worker is 1 to 200 printable") as error:
+        check_name(name)
+    str(error.value).encode()
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["mail-1", "größe 邮件 🙂", "a" * 200])
+def test_any_other_name_is_taken(name: str) -> None:
+    assert check_name(name) == name
 
 
 @pytest.mark.parametrize("text", ["all", "b,a", "a:6,b:3"])

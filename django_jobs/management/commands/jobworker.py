@@ -22,7 +22,12 @@ from django_jobs.management.explaining import lacks_tables, no_tables
 from django_jobs.options import did_you_mean
 from django_jobs.store import get_store
 from django_jobs.worker import logs, pool
-from django_jobs.worker.options import WorkerOptions, parse_queues, usable_cores
+from django_jobs.worker.options import (
+    WorkerOptions,
+    check_name,
+    parse_queues,
+    usable_cores,
+)
 from django_jobs.worker.reload import Reloader, is_trial
 from django_jobs.worker.supervisor import Supervisor
 
@@ -62,18 +67,26 @@ class Command(BaseCommand):
         if reloader.has_changed:
             _stop_on_signals(reloader.cancel)
             reloader.restart()
+        elif getattr(supervisor, "has_failed", False):
+            raise CommandError("the worker gave up: see the log for the reason")
 
     def _show_banner(self, options: WorkerOptions) -> None:
         title = f"django_jobs {__version__} worker {options.name}"
         # Without the line's end, which would hand the colour on to the next line.
-        self.stdout.write(title, self.style.SUCCESS, ending="")
-        self.stdout.write("\n" + _banner(options))
+        self.stdout.write(self._showable(title), self.style.SUCCESS, ending="")
+        self.stdout.write("\n" + self._showable(_banner(options)))
         self.stdout.flush()
+
+    def _showable(self, text: str) -> str:
+        """Escape what the terminal has no characters for, as the log does."""
+        encoding = getattr(self.stdout, "encoding", None) or "utf-8"
+        return text.encode(encoding, "backslashreplace").decode(encoding)
 
     def _options(self, options: dict[str, Any]) -> WorkerOptions:
         try:
             queues, weights = parse_queues(options["queues"])
             exclude, misplaced = parse_queues(options["exclude_queues"])
+            named = {"name": check_name(options["name"])} if options["name"] else {}
         except ValueError as error:
             raise CommandError(str(error)) from error
         if misplaced:
@@ -96,7 +109,7 @@ class Command(BaseCommand):
             shutdown_timeout=_shutdown_timeout(options),
             log_format=options["log_format"],
             log_level=_log_level(options),
-            **({"name": options["name"]} if options["name"] else {}),
+            **named,
         )
 
 
