@@ -43,7 +43,7 @@ class Conf:
     )
     #: Dotted paths, outermost first; they wrap every enqueue.
     ENQUEUE_MIDDLEWARE: tuple[str, ...] = ("django_jobs.middleware.remember_locale",)
-    #: Longest arguments and results as JSON.
+    #: Longest arguments, metadata, progress; and longest results, as JSON.
     PAYLOAD_MAX_BYTES: int = 256 * 1024
     PAYLOAD_MAX_DEPTH: int = 100
     RESULT_MAX_BYTES: int = 1024 * 1024

@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 from django.utils.functional import cached_property
 
 from django_jobs.conf import conf
-from django_jobs.exceptions import StaleLease
+from django_jobs.exceptions import InvalidResult, StaleLease
 from django_jobs.records import ClaimedTask, Outcome
 from django_jobs.results import TaskResult, fetch_result, running_task
 from django_jobs.serializers import dumps, loads
@@ -87,15 +87,15 @@ class TaskContext:
         return await sync_to_async(lambda: self.task_result)()
 
     def changed_metadata(self) -> str | None:
-        """Return the metadata as JSON if the task changed it since the claim."""
-        if "metadata" not in self.__dict__:
-            return None
-        text = self._metadata_text()
-        return None if text == self.claimed.metadata else text
+        """Return the metadata as JSON if the task changed it since the claim.
+
+        InvalidResult when it is longer than ``PAYLOAD_MAX_BYTES``.
+        """
+        return self._metadata_text() if "metadata" in self.__dict__ else None
 
     def save_metadata(self) -> None:
-        """Write the metadata now, for others to see."""
-        self._save(metadata=self._metadata_text())
+        """Write the metadata now, for others to see; InvalidResult if too long."""
+        self._save(metadata=self._metadata_text() or self.claimed.metadata)
 
     async def asave_metadata(self) -> None:
         await sync_to_async(self.save_metadata)()
@@ -103,9 +103,9 @@ class TaskContext:
     def progress(
         self, current: float, total: float | None = None, message: str = ""
     ) -> None:
-        """Write how far the task is, for others to see."""
+        """Write how far the task is, for others to see; InvalidResult if too long."""
         words = {"current": current, "total": total, "message": str(message)}
-        self._save(progress=dumps(words, path="progress"))
+        self._save(progress=_short_enough("progress", dumps(words, path="progress")))
 
     async def aprogress(
         self, current: float, total: float | None = None, message: str = ""
@@ -133,10 +133,16 @@ class TaskContext:
         finally:
             running_task.reset(token)
 
-    def _metadata_text(self) -> str:
+    def _metadata_text(self) -> str | None:
+        """Return the metadata as JSON, None if it is that of the claim."""
         if not isinstance(self.metadata, dict):
             raise TypeError("the metadata of a task is a dict")
-        return dumps(self.metadata, path="metadata", max_depth=conf().PAYLOAD_MAX_DEPTH)
+        depth = conf().PAYLOAD_MAX_DEPTH
+        text = dumps(self.metadata, path="metadata", max_depth=depth)
+        # What the row holds already is no news, even if the limit is lower by now.
+        if text == self.claimed.metadata:
+            return None
+        return _short_enough("metadata", text)
 
     def _save(
         self, *, metadata: str | None = None, progress: str | None = None
@@ -148,6 +154,19 @@ class TaskContext:
             self.worker_id, task.id, task.lease, metadata=metadata, progress=progress
         ):
             raise StaleLease(f"task {task.name} {task.id} lost its lease")
+
+
+def _short_enough(what: str, text: str) -> str:
+    """Return the JSON; InvalidResult, after which there is no retry, if it is too long.
+
+    What is too long for the database's packets would not even become an error.
+    """
+    if len(text) > (most := conf().PAYLOAD_MAX_BYTES):
+        raise InvalidResult(
+            f"{what} has {len(text)} bytes of JSON, over PAYLOAD_MAX_BYTES ({most}); "
+            "store it elsewhere and keep its key"
+        )
+    return text
 
 
 class Listener(Protocol):

@@ -12,7 +12,7 @@ JobsError
 ├── UnknownTask              no registered task has this name
 ├── TaskNotFound             no row has this id (or it was pruned)
 ├── StaleLease               the run lost its right to complete the task
-├── InvalidResult            a task returned what cannot be stored
+├── InvalidResult            what a task returned or noted cannot be stored
 └── ResultError              the value of a result is not to be had
     ├── ResultTimeout        not finished in time
     ├── TaskFailed           the task is a dead letter
@@ -80,7 +80,11 @@ class StaleLease(JobsError):
 
 
 class InvalidResult(JobsError, ValueError):
-    """A task returned what cannot be stored: no JSON, or too much of it."""
+    """A task returned what cannot be stored: no JSON, or too much of it.
+
+    Also raised for too much metadata or progress. Another run would end in the same
+    way, so there is none.
+    """
 
 
 class ResultError(JobsError, ValueError):

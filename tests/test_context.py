@@ -11,6 +11,7 @@ from asgiref.sync import async_to_sync
 
 from django_jobs import InvalidArguments, StaleLease, current_context, fetch_result
 from django_jobs.context import TaskContext
+from django_jobs.exceptions import InvalidResult
 from django_jobs.models import Task
 from django_jobs.records import ClaimedTask
 from django_jobs.serializers import loads
@@ -111,6 +112,34 @@ def test_metadata_that_is_no_json_is_refused_by_its_path() -> None:
     context.metadata = []  # type: ignore[assignment]
     with pytest.raises(TypeError, match="is a dict"):
         context.changed_metadata()
+
+
+def test_metadata_and_progress_that_are_too_long_are_refused(
+    context: TaskContext, settings: Any
+) -> None:
+    settings.DJANGO_JOBS = {"PAYLOAD_MAX_BYTES": 60}
+    context.metadata["a"] = "x" * 41
+    context.save_metadata()
+    assert context.changed_metadata() is not None
+    context.metadata["a"] += "x"
+    words = r"metadata has 61 bytes of JSON, over PAYLOAD_MAX_BYTES \(60\)"
+    for use in (context.save_metadata, context.changed_metadata):
+        with pytest.raises(InvalidResult, match=words):
+            use()
+    words = r"progress has \d+ bytes of JSON, over PAYLOAD_MAX_BYTES \(60\)"
+    with pytest.raises(InvalidResult, match=words):
+        context.progress(1, 2, "x" * 41)
+    assert Task.objects.get().progress is None
+    assert fetch_result(context.claimed.id).metadata["a"] == "x" * 41
+
+
+def test_metadata_that_was_long_before_is_no_news(
+    context: TaskContext, settings: Any
+) -> None:
+    settings.DJANGO_JOBS = {"PAYLOAD_MAX_BYTES": 5}
+    assert context.metadata == {"tenant": 7}
+    assert context.changed_metadata() is None
+    context.save_metadata()
 
 
 def test_a_run_that_lost_its_lease_writes_nothing(

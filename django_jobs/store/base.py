@@ -143,8 +143,8 @@ class Store(ABC):
         """Put dead letters back to work, READY and with fresh budgets.
 
         Returns the ids that were dead letters. ``attempt`` and ``crashes`` start
-        from 0 again, ``lease`` goes on, the Attempt rows are deleted so that the
-        result starts clean.
+        from 0 again, ``lease`` goes on. The Attempt rows stay as history: the time in
+        their ``requeued_at`` tells them from those of the runs to come.
         """
 
     @abstractmethod

@@ -170,6 +170,10 @@ class Completing(Dialect):
 
     # -- what the database refuses -----------------------------------------------------
 
+    def refuses(self, error: Exception, outcomes: Iterable[Outcome]) -> bool:
+        """Tell whether it is one of the outcomes that made the error."""
+        return is_refusal(error)
+
     def _complete_each(self, worker_id: str, outcomes: Iterable[Outcome]) -> list[str]:
         """Complete one by one, so that a bad outcome costs only itself."""
         return [
@@ -183,7 +187,7 @@ class Completing(Dialect):
             try:
                 return self._complete_alone(worker_id, version)
             except Exception as error:
-                if not is_refusal(error):
+                if not self.refuses(error, [version]):
                     raise
         return self._complete_alone(worker_id, _refused(outcome))
 

@@ -1,53 +1,21 @@
-"""What a database error means: try again later, or never this value again."""
+"""What a database error means: never this value again, not migrated, a conflict."""
 
 from __future__ import annotations
 
-from django.db.utils import (
-    DataError,
-    Error,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-)
+from django.db.utils import DataError, Error, IntegrityError
 
-#: Classes of SQLSTATE: connection, resources, operator intervention, rollback.
-TRANSIENT_CLASSES = ("08", "53", "57", "40")
-#: Lock not available, idle in transaction too long, read-only after a failover.
-TRANSIENT_STATES = ("55P03", "25P03", "25006")
-#: MySQL: connection gone, refused or full, lock timeout, deadlock, changed row,
-#: statement timeout, read-only, shutdown.
-TRANSIENT_CODES = frozenset(
-    {1020, 1040, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1290, 1836, 1927}
-    | {2002, 2003, 2006, 2013, 2055, 3024, 1969}
-)
 #: MySQL: the transaction was rolled back, or one statement of it; the same again
 #: may succeed at once.
 RETRY_CODES = frozenset({1020, 1205, 1213})
-#: MySQL: a packet, or a row of an index, is too large.
-REFUSAL_CODES = frozenset({1118, 1153})
+#: MySQL: the row is too large, or the packet (says the server, says the driver).
+REFUSAL_CODES = frozenset({1118, 1153, 2020})
+#: MySQL: the connection is gone, before a statement or under it.
+LOST_CODES = frozenset({2006, 2013, 2055})
 #: A table or a column is not there: PostgreSQL, then MySQL and MariaDB.
 MISSING_STATES = frozenset({"42P01", "42703"})
 MISSING_CODES = frozenset({1146, 1054})
 #: SQLite says it in words only.
 MISSING_WORDS = ("no such table", "no such column", "has no column named")
-#: SQLite: busy, locked, full, input or output; the primary code is the last byte.
-TRANSIENT_SQLITE = frozenset({5, 6, 10, 13})
-
-
-def is_transient(error: BaseException) -> bool:
-    """Return True for an error that may be over when the same is tried again."""
-    if not isinstance(error, Error):
-        return isinstance(error, OSError)
-    if isinstance(error, InterfaceError):
-        return True
-    if state := _sqlstate(error):
-        return state.startswith(TRANSIENT_CLASSES) or state in TRANSIENT_STATES
-    if (number := _sqlite_code(error)) is not None:
-        return number & 0xFF in TRANSIENT_SQLITE
-    if (code := mysql_code(error)) is not None:
-        return code in TRANSIENT_CODES
-    # A connection that breaks has no code in any driver.
-    return isinstance(error, OperationalError)
 
 
 def is_refusal(error: BaseException) -> bool:

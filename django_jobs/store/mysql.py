@@ -12,10 +12,11 @@ from typing import Any, ClassVar, TypeVar
 from django.db import transaction
 from django.db.utils import OperationalError
 
+from django_jobs.conf import conf
 from django_jobs.records import ClaimedTask, Demand, Outcome
 from django_jobs.store.completing import CARRIED
 from django_jobs.store.dialect import as_id, own_transaction
-from django_jobs.store.errors import RETRY_CODES, mysql_code
+from django_jobs.store.errors import LOST_CODES, RETRY_CODES, mysql_code
 from django_jobs.store.inserting import MOST_ROWS, in_chunks
 from django_jobs.store.portable import CLAIMED, PortableStore, as_claimed
 from django_jobs.store.verdicts import is_success, success_times
@@ -69,6 +70,13 @@ WHERE state = 'SCHEDULED' AND run_after <= {now}
 ORDER BY run_after LIMIT %s {lock_free}
 """
 PROMOTE = "UPDATE {by_id[task]} SET state = 'READY' WHERE state = 'SCHEDULED' AND id IN"
+
+#: The longest statement that the server takes, in bytes.
+LONGEST = "SELECT @@max_allowed_packet"
+#: What a driver writes with a backslash before it.
+ESCAPED = "\\\"'\0\n\r\x1a"
+#: Bytes of a statement that are neither an outcome's nor the arguments of its task.
+OTHER_BYTES = 64 * 1024
 
 #: The isolation level of every transaction; another one takes locks on gaps.
 COMMITTED = "read committed"
@@ -155,6 +163,16 @@ class MySQLStore(PortableStore):
 
     # -- working -------------------------------------------------------------------
 
+    def refuses(self, error: Exception, outcomes: Iterable[Outcome]) -> bool:
+        # Of a statement that is too long the server reads only the start, and hangs
+        # up: with most of it still on its way the driver never sees error 1153.
+        if mysql_code(error) in LOST_CODES:
+            [(longest,)] = self.rows(LONGEST)
+            # The statement may also carry the arguments of the task.
+            room = longest - 2 * conf().PAYLOAD_MAX_BYTES - OTHER_BYTES
+            return any(_bytes_of(outcome) > room for outcome in outcomes)
+        return super().refuses(error, outcomes)
+
     def _complete(self, worker_id: str, outcomes: Sequence[Outcome]) -> list[str]:
         """Move the successful ones in bulk: a statement for each takes its time."""
         others = [outcome for outcome in outcomes if not is_success(outcome)]
@@ -219,6 +237,16 @@ class MySQLStore(PortableStore):
     def promote(self, limit: int = 5000) -> int:
         due = [as_id(row[0]) for row in self.rows(DUE, [limit])]
         return self.run_in(PROMOTE, due)
+
+
+def _bytes_of(outcome: Outcome) -> int:
+    """Return how long the texts of an outcome are in a statement, at most."""
+    texts = [outcome.return_value, outcome.log, outcome.metadata]
+    return sum(
+        len(text.encode(errors="replace")) + sum(map(text.count, ESCAPED))
+        for text in [*texts, *(outcome.error or ())]
+        if text is not None
+    )
 
 
 def _result_row(

@@ -8,7 +8,6 @@ from typing import Any
 from django_jobs.records import ClaimedTask, Cycle, Demand, Outcome
 from django_jobs.store.control import Control
 from django_jobs.store.dialect import as_id, own_transaction
-from django_jobs.store.errors import is_refusal
 from django_jobs.store.inserting import Inserting
 from django_jobs.store.listing import Listing
 from django_jobs.store.workers import Workers
@@ -47,7 +46,7 @@ class PortableStore(Inserting, Workers, Control, Listing):
         try:
             claimed, stale = self._cycle(worker_id, written, demand)
         except Exception as error:
-            if not written or not is_refusal(error):
+            if not written or not self.refuses(error, written):
                 raise
             stale = self._complete_each(worker_id, written)
             claimed = self._cycle(worker_id, [], demand).claimed

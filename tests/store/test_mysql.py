@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from django_jobs.models import Task
+from django_jobs.models import DeadLetter, Result, Task
 from django_jobs.records import Demand
-from django_jobs.states import Verdict
+from django_jobs.states import Reason, Verdict
 from django_jobs.store import Store, get_store
 from django_jobs.store.mysql import REPEATS, MySQLStore
 from tests.store.samples import (
@@ -183,3 +183,58 @@ def test_ids_without_hyphens_serve_as_well(
     (task,) = claim_new(store)
     assert store.revoke_requests(WORKER) == []
     assert store.held(WORKER) == [(task.id, 1)]
+
+
+# -- what is too long for the server -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verdict", "field"),
+    [
+        (Verdict.SUCCESSFUL, "metadata"),
+        (Verdict.SUCCESSFUL, "return_value"),
+        (Verdict.SUCCESSFUL, "log"),
+        (Verdict.RETRY, "metadata"),
+        (Verdict.RETRY, "log"),
+    ],
+)
+def test_an_outcome_that_is_too_long_costs_only_itself(
+    store: MySQLStore, verdict: Verdict, field: str
+) -> None:
+    good, bad = claim_new(store, 2)
+    waiting = insert(store)
+    # The server reads some of it and hangs up: the driver is still writing.
+    text = "x" * (longest_statement() + 4 * 2**20)
+    changes: Any = {"verdict": verdict, field: text}
+    claimed, stale = store.cycle(
+        WORKER, [outcome(good), outcome(bad, **changes)], Demand(5)
+    )
+    assert ([task.id for task in claimed], stale) == (waiting, [])
+    assert str(Result.objects.get().pk) == good.id
+    dead = DeadLetter.objects.get()
+    assert (str(dead.pk), dead.reason) == (bad.id, Reason.CORRUPT)
+
+
+@pytest.mark.parametrize("excess", [2**19, 2**22])
+def test_backslashes_may_make_it_too_long(store: MySQLStore, excess: int) -> None:
+    (task,) = claim_new(store)
+    quotes = '"' * (longest_statement() // 2 + excess)
+    assert store.cycle(WORKER, [outcome(task, return_value=quotes)], None).stale == []
+    assert DeadLetter.objects.get().reason == Reason.CORRUPT
+
+
+@pytest.mark.parametrize("code", [2006, 2013])
+def test_a_lost_connection_is_not_blamed_on_a_short_outcome(
+    store: MySQLStore, code: int
+) -> None:
+    (task,) = claim_new(store)
+    lost = OperationalError(code, "gone away")
+    assert not store.refuses(lost, [outcome(task, return_value="x" * 2**20)])
+    long = outcome(task, return_value="x" * longest_statement())
+    assert store.refuses(lost, [outcome(task), long])
+
+
+def longest_statement() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@max_allowed_packet")
+        return int(cursor.fetchone()[0])

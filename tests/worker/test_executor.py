@@ -286,6 +286,19 @@ def test_metadata_that_is_no_json_is_the_tasks_failure(run: Run) -> None:
         assert (outcome.verdict, outcome.metadata) == (Verdict.RETRY, None)
 
 
+def test_too_much_metadata_is_a_dead_letter_at_once(run: Run, settings: Any) -> None:
+    settings.DJANGO_JOBS = {"PAYLOAD_MAX_BYTES": 9}
+    assert run(tasks.change_metadata, False).metadata == '{"new":1}'
+    outcome = run(tasks.change_metadata, False, "x" * 99)
+    assert (outcome.verdict, outcome.reason) == (Verdict.FAILED, Reason.RESULT)
+    assert outcome.metadata is None
+    assert outcome.error is not None
+    assert "over PAYLOAD_MAX_BYTES (9)" in outcome.error.message
+    # What the task itself raised says more.
+    outcome = run(tasks.change_metadata, True, "x" * 99)
+    assert (outcome.verdict, outcome.metadata) == (Verdict.RETRY, None)
+
+
 # -- the context -------------------------------------------------------------------
 
 
