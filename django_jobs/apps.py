@@ -7,9 +7,10 @@ from importlib.util import find_spec
 
 import django
 from django.apps import AppConfig
-from django.conf import settings
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
+
+from django_jobs.conf import find_backend_problems, readable_backends
 
 _BACKEND = "django_jobs.backend.JobsBackend"
 
@@ -25,6 +26,8 @@ class DjangoJobsConfig(AppConfig):
 
         checks.register_checks()
         autodiscover_modules("tasks")
+        if find_backend_problems():
+            return  # a check of ours says so, where Django's would raise
         if django.VERSION >= (6, 0):
             import_module("django.tasks")  # registers its own system check
         _load_tasks_of_backends()
@@ -34,8 +37,8 @@ def _load_tasks_of_backends() -> None:
     """Make tasks of Django's decorator known, wherever they are declared."""
     aliases = [
         alias
-        for alias, params in getattr(settings, "TASKS", {}).items()
-        if params.get("BACKEND") == _BACKEND
+        for alias, params in readable_backends().items()
+        if params["BACKEND"] == _BACKEND
     ]
     if not aliases or (django.VERSION < (6, 0) and not find_spec("django_tasks")):
         return  # without the backport there is nothing to serve; a check says so

@@ -1,4 +1,4 @@
-"""The one reader of ``settings.DJANGO_JOBS``."""
+"""The one reader of ``settings.DJANGO_JOBS``, and of what ``TASKS`` is made of."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+
+from django_jobs.exceptions import seconds
+
+#: How the paths of our backends for ``TASKS`` start.
+OURS = "django_jobs."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +111,39 @@ def find_problems(given: Any) -> list[str]:
     ]
 
 
+def readable_backends() -> dict[str, dict[str, Any]]:
+    """Return those backends of ``TASKS`` that ``find_backend_problems`` leaves."""
+    given = getattr(settings, "TASKS", {})
+    if not isinstance(given, dict):
+        return {}
+    return {
+        alias: params
+        for alias, params in given.items()
+        if _backend_problem(alias, params) is None
+    }
+
+
+def find_backend_problems() -> list[str]:
+    """Return a sentence for each backend of ``TASKS`` that cannot be read at all."""
+    given = getattr(settings, "TASKS", {})
+    if not isinstance(given, dict):
+        return [f"TASKS must be a dict, not {type(given).__name__}."]
+    problems = (_backend_problem(alias, params) for alias, params in given.items())
+    return [problem for problem in problems if problem is not None]
+
+
+def _backend_problem(alias: Any, params: Any) -> str | None:
+    where = f"TASKS[{alias!r}]"
+    if not isinstance(params, dict):
+        return f"{where} must be a dict, not {type(params).__name__}."
+    if not isinstance(backend := params.get("BACKEND"), str):
+        return f"{where} has no 'BACKEND' that is a dotted path."
+    is_ours = backend.startswith(OURS)
+    if is_ours and not isinstance(options := params.get("OPTIONS", {}), dict):
+        return f"{where}['OPTIONS'] must be a dict, not {type(options).__name__}."
+    return None
+
+
 def _problem(key: str, value: Any) -> str | None:
     kinds = _kinds()
     if key not in kinds:
@@ -130,17 +168,28 @@ class _Kind:
             return bool in self.types
         if not isinstance(value, self.types):
             return False
-        if isinstance(value, (int, float)):
+        if float in self.types:
+            return _is_duration(value)
+        if isinstance(value, int):
             return value >= 0
         if isinstance(value, (list, tuple)):
             return all(isinstance(item, str) for item in value)
         return True
 
 
+def _is_duration(value: Any) -> bool:
+    """Tell whether the retries, and the clocks of the databases, can count with it."""
+    try:
+        seconds(value)
+    except ValueError:
+        return False
+    return True
+
+
 _KINDS = {
     "str": ("a string", (str,)),
     "int": ("a whole number, not negative", (int,)),
-    "float": ("a number of seconds, not negative", (int, float)),
+    "float": ("a number of seconds, from 0 to under 10,000 days", (int, float)),
     "bool": ("True or False", (bool,)),
     "tuple[str, ...]": ("a list of strings", (list, tuple)),
 }

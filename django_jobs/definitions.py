@@ -45,7 +45,7 @@ from django_jobs.options import (
 from django_jobs.parameters import Parameters
 from django_jobs.records import ClaimedTask, NewTask
 from django_jobs.results import TaskResult, fetch_result
-from django_jobs.retries import RetryPolicy
+from django_jobs.retries import RetryPolicy, policy_or_default
 from django_jobs.summaries import summarise
 
 P = ParamSpec("P")
@@ -118,7 +118,8 @@ class TaskDefinition(Generic[P, R]):
         """When a failed attempt is followed by another one."""
         policy = self.backoff
         if not isinstance(policy, RetryPolicy):
-            policy = RetryPolicy(conf().BACKOFF_BASE, conf().BACKOFF_CAP, policy)
+            base, cap = conf().BACKOFF_BASE, conf().BACKOFF_CAP
+            policy = policy_or_default(base, cap, policy)
         return policy.and_only(self.retry_on, self.give_up_on)
 
     # -- enqueueing ----------------------------------------------------------------

@@ -103,6 +103,19 @@ class RetryPolicy:
         return seconds(backoff[min(attempt, len(backoff)) - 1])
 
 
+def policy_or_default(base: float, cap: float, backoff: Backoff | None) -> RetryPolicy:
+    """Return a policy of these; the default one when they make none.
+
+    It is asked for when a task has failed: what is wrong with the waits must not cost
+    the task its retries.
+    """
+    try:
+        return RetryPolicy(base, cap, backoff)
+    except Exception:
+        events.log(logger, logging.ERROR, "policy_failed", exc_info=True)
+        return RetryPolicy()
+
+
 def _check_arguments(backoff: BackoffFunction) -> None:
     try:
         signature = inspect.signature(backoff)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -9,6 +12,7 @@ from typing import Any
 
 import django
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.core import checks as django_checks
 from django.core.checks import CheckMessage
@@ -91,6 +95,17 @@ def test_an_unknown_key_or_a_wrong_type_is_an_error_that_helps() -> None:
         assert checks.check_layout() == checks.check_tasks() == []
 
 
+@pytest.mark.parametrize("value", [10**10, 10_000 * 86_400, math.inf, math.nan, -0.1])
+@pytest.mark.parametrize("key", ["BACKOFF_CAP", "RESULT_RETENTION", "TIME_LIMIT"])
+def test_a_time_without_end_is_an_error(key: str, value: float) -> None:
+    with jobs(**{key: value}):
+        [message] = checks.check_settings()
+        assert ids([message]) == ["E001"]
+        assert f"[{key!r}] must be a number of seconds, from 0 to under" in message.msg
+    with jobs(**{key: 9_999 * 86_400}):
+        assert checks.check_settings() == []
+
+
 @pytest.mark.django_db(databases=ALIASES)
 def test_a_wrong_key_hides_no_other_mistake(found: Found) -> None:
     with jobs(QUEUE=["mail"], MAX_ATTEMPTS=0, POLL_FASTEST=3, QUEUES=["default"]):
@@ -167,6 +182,57 @@ def test_tasks_without_their_framework_are_noticed(monkeypatch: Any) -> None:
         assert checks.check_settings() == []
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([], "TASKS must be a dict, not list."),
+        (None, "TASKS must be a dict, not NoneType."),
+        ({"default": None}, "TASKS['default'] must be a dict, not NoneType."),
+        ({"default": OURS}, "TASKS['default'] must be a dict, not str."),
+        ({"default": {}}, "TASKS['default'] has no 'BACKEND' that is a dotted path."),
+        (
+            {"default": {"BACKEND": OURS, "OPTIONS": None}},
+            "TASKS['default']['OPTIONS'] must be a dict, not NoneType.",
+        ),
+    ],
+)
+def test_a_malformed_setting_of_backends_is_an_error(given: Any, words: str) -> None:
+    with override_settings(TASKS=given):
+        [message] = checks.check_settings()
+        assert (ids([message]), message.msg) == (["E017"], words)
+        assert layout.queue_aliases() == ["default"]
+        # Nothing is loaded by them, so that the checks have their turn.
+        apps.get_app_config("django_jobs").ready()
+
+
+def test_options_of_other_backends_are_not_ours_to_judge() -> None:
+    with override_settings(TASKS={"x": {"BACKEND": "another.Backend", "OPTIONS": 1}}):
+        assert checks.check_settings() == []
+        assert layout.queue_aliases() == ["default"]
+
+
+@pytest.mark.parametrize("given", ["[]", "{'default': None}", f"{{'x': '{OURS}'}}"])
+def test_a_malformed_setting_of_backends_ends_no_command_with_a_traceback(
+    given: str,
+) -> None:
+    script = f"""
+import django
+from django.conf import settings
+from django.core.management import execute_from_command_line
+sqlite = {{"ENGINE": "django.db.backends.sqlite3", "NAME": "never-made"}}
+settings.configure(
+    DATABASES={{"default": sqlite}}, INSTALLED_APPS=["django_jobs"], TASKS={given}
+)
+execute_from_command_line(["manage.py", "check"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert "Traceback" not in done.stderr
+    assert "django_jobs.E017" in done.stderr
+    assert done.returncode == 1
+
+
 # -- DATABASES and routers ---------------------------------------------------------
 
 
@@ -227,6 +293,11 @@ def test_the_ways_of_sqlite_are_checked(found: Found) -> None:
     assert found(Fake("sqlite", OPTIONS=GOOD_SQLITE)) == []
     assert found(Fake("sqlite")) == ["W005", "W006"]
     assert found(Fake("sqlite", NAME=":memory:", OPTIONS=GOOD_SQLITE)) == ["W004"]
+    for mode in ("immediate", "Exclusive"):
+        assert (
+            found(Fake("sqlite", OPTIONS=GOOD_SQLITE | {"transaction_mode": mode}))
+            == []
+        )
     deferred = GOOD_SQLITE | {"transaction_mode": "DEFERRED"}
     assert found(Fake("sqlite", OPTIONS=deferred)) == ["W005"]
     hasty = GOOD_SQLITE | {"timeout": 1}

@@ -112,6 +112,15 @@ def test_settings_hold_live() -> None:
         assert definition.policy.base == 2
 
 
+def test_waits_that_make_no_policy_cost_no_retries(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    definition = task(function, retry_on=OSError)
+    definition.backoff = (-1,)
+    assert definition.policy == RetryPolicy(retry_on=(OSError,))
+    assert "policy_failed" in caplog.text
+
+
 def test_every_option_is_kept() -> None:
     send = tasks.send
     assert send.name == "sample.send"

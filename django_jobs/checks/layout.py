@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections, router
 
-from django_jobs.conf import readable_conf, wrong_keys
+from django_jobs.conf import OURS, readable_backends, readable_conf, wrong_keys
 from django_jobs.store import DIALECTS
 
 #: Seconds that SQLite should wait for the one who writes.
@@ -38,11 +38,12 @@ def _own_alias() -> Iterator[str]:
 
 
 def _aliases_of_backends() -> Iterator[str]:
-    for params in getattr(settings, "TASKS", {}).values():
-        if str(params.get("BACKEND")).startswith("django_jobs."):
-            options = params.get("OPTIONS") or {}
-            if isinstance(alias := options.get("DATABASE"), str):
-                yield alias
+    for params in readable_backends().values():
+        is_ours = params["BACKEND"].startswith(OURS)
+        if is_ours and isinstance(
+            alias := params.get("OPTIONS", {}).get("DATABASE"), str
+        ):
+            yield alias
 
 
 def check_layout(**kwargs: Any) -> list[CheckMessage]:
@@ -110,7 +111,9 @@ def _check_sqlite(connection: Any) -> Iterator[CheckMessage]:
             hint="Give 'NAME' the path of a file.",
             id="django_jobs.W004",
         )
-    if options.get("transaction_mode") not in ("IMMEDIATE", "EXCLUSIVE"):
+    # Django takes it in any case.
+    mode = str(options.get("transaction_mode")).upper()
+    if mode not in ("IMMEDIATE", "EXCLUSIVE"):
         yield Warning(
             f"{where} begins transactions deferred: one that reads and then writes "
             "fails at once with 'database is locked' when another one writes.",

@@ -13,7 +13,13 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from django_jobs.conf import Conf, find_problems, readable_conf
+from django_jobs.conf import (
+    Conf,
+    find_backend_problems,
+    find_problems,
+    readable_backends,
+    readable_conf,
+)
 
 _BACKEND = "django_jobs.backend.JobsBackend"
 
@@ -22,6 +28,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Return what is wrong with the settings."""
     given = readable_conf()
     return [
+        *map(_wrong_backend, find_backend_problems()),
         *_check_tasks_setting(),
         *_check_time_zones(),
         *map(_wrong_setting, find_problems(getattr(settings, "DJANGO_JOBS", {}))),
@@ -37,6 +44,14 @@ def _wrong_setting(problem: str) -> CheckMessage:
         problem,
         hint="Correct the key or its value, or take it out: every key is optional.",
         id="django_jobs.E001",
+    )
+
+
+def _wrong_backend(problem: str) -> CheckMessage:
+    return Error(
+        problem,
+        hint='Write TASKS = {"default": {"BACKEND": "..."}}, or take TASKS out.',
+        id="django_jobs.E017",
     )
 
 
@@ -148,8 +163,8 @@ def _check_time_zones() -> Iterator[CheckMessage]:
 
 def _check_tasks_setting() -> Iterator[CheckMessage]:
     """Look at ``TASKS`` where Django itself cannot: 5.2 does not know it."""
-    backends = getattr(settings, "TASKS", {}).values()
-    if django.VERSION >= (6, 0) or not any(_is_ours(params) for params in backends):
+    backends = {params["BACKEND"] for params in readable_backends().values()}
+    if django.VERSION >= (6, 0) or _BACKEND not in backends:
         return
     if find_spec("django_tasks") is None:
         yield Error(
@@ -165,7 +180,3 @@ def _check_tasks_setting() -> Iterator[CheckMessage]:
             hint="Add 'django_tasks' to INSTALLED_APPS.",
             id="django_jobs.W002",
         )
-
-
-def _is_ours(params: Any) -> bool:
-    return isinstance(params, dict) and params.get("BACKEND") == _BACKEND
