@@ -307,7 +307,7 @@ def enqueue_many(signatures: Iterable[Signature[R]]) -> list[TaskResult[R]]:
     tasks, senders = [], []
     for place, signature in enumerate(signatures):
         definition = _definition_of(signature)
-        producer.check_name(definition.name)
+        producer.check_reachable(definition.name, definition.func)
         tasks.append(definition.new_task(signature.args, signature.kwargs))
         senders.append(definition.origin)
         groups.setdefault(definition.chosen.on_commit, []).append(place)

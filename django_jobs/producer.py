@@ -53,19 +53,35 @@ _WAKE_UP_EVERY = 0.005
 #: Where functions are that were typed into a shell, or are part of a script.
 _NOWHERE = ("__main__", "__console__", "None", "django.core.management.commands.shell")
 _FROM_NOWHERE = tuple(f"{module}." for module in _NOWHERE)
+#: What to do with a task that is named.
+_HOW_ELSE = (
+    "; if workers know the name from code that is not here, declare it in any module "
+    "that is imported, not run"
+)
 
 
-def check_name(name: str) -> None:
-    """Refuse a task that is named after a place where no worker finds it."""
-    if name.startswith(_FROM_NOWHERE):
-        spec = getattr(sys.modules["__main__"], "__spec__", None)
-        where = "a script or a shell"
-        if spec is not None and name.startswith("__main__."):
-            where = f"{spec.name}, run as __main__"
-        raise UnreachableTask(
-            f"task {name} is declared in {where}, which no worker imports: write it in "
-            "the module tasks of an installed app, and import it from there"
-        )
+def check_reachable(name: str, function: Callable[..., Any]) -> None:
+    """Refuse a task that is declared where no worker finds it, whatever its name is."""
+    module = str(function.__module__)
+    is_named = not name.startswith(_FROM_NOWHERE)
+    if is_named and (module not in _NOWHERE or _is_of_run_module(function)):
+        return
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    where = "a script or a shell"
+    if spec is not None and name.startswith("__main__."):
+        where = f"{spec.name}, run as __main__"
+    raise UnreachableTask(
+        f"task {name} is declared in {where}, which no worker imports: write it in "
+        "the module tasks of an installed app, and import it from there"
+        f"{_HOW_ELSE if is_named else ''}"
+    )
+
+
+def _is_of_run_module(function: Callable[..., Any]) -> bool:
+    """Tell whether it is in a module that was run with -m: workers may import that."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    code = getattr(function, "__code__", None)
+    return spec is not None and code is not None and code.co_filename == spec.origin
 
 
 def check_queue(queue_name: str) -> None:

@@ -502,21 +502,55 @@ def test_a_task_of_a_script_or_a_shell_is_refused(
     words = "declared in a script or a shell, which no worker imports"
     with (
         CaptureQueriesContext(connection) as queries,
-        pytest.raises(UnreachableTask, match=words),
+        pytest.raises(UnreachableTask, match=words) as caught,
     ):
         enqueue_many([tasks.add.s(1), refused.s(1)])
     assert len(queries) == 0
-    named = task(name="that a worker may know")(typed)
-    assert named.enqueue(1).name == "that a worker may know"
+    assert "workers know the name" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "module", ["__main__", None, "django.core.management.commands.shell"]
+)
+@pytest.mark.django_db
+def test_a_name_makes_no_worker_find_a_script_or_a_shell(
+    module: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(definitions, "_definitions", {})
+
+    def typed(value: int) -> int:
+        return value
+
+    typed.__module__, typed.__qualname__ = module, "typed"  # type: ignore[assignment]
+    named = task(name="my.mail")(typed)
+    words = "task my.mail is declared in a script .* declare it in any module"
+    with (
+        CaptureQueriesContext(connection) as queries,
+        pytest.raises(UnreachableTask, match=words),
+    ):
+        named.using(priority=1).enqueue(1)
+    assert len(queries) == 0
+    # As the error says: declared in a module that is imported, whatever is known here.
+    typed.__module__ = "shop.names_of_others"
+    assert task(name="of.others")(typed).enqueue(1).name == "of.others"
+
+
+def clean() -> None: ...
 
 
 def test_a_module_that_is_run_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = ModuleSpec("shop.nightly", None)
+    spec = ModuleSpec("shop.nightly", None, origin=__file__)
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+    producer.check_reachable("shop.nightly.clean", clean)
+    monkeypatch.setattr(clean, "__module__", "__main__")
     words = "declared in shop.nightly, run as __main__, which no worker imports"
     with pytest.raises(UnreachableTask, match=words):
-        producer.check_name("__main__.clean")
-    producer.check_name("shop.nightly.clean")
+        producer.check_reachable("__main__.clean", clean)
+    # A worker that imports the module knows it by this name.
+    producer.check_reachable("shop.clean", clean)
+    spec.origin = "another.py"
+    with pytest.raises(UnreachableTask, match="a script or a shell"):
+        producer.check_reachable("shop.clean", clean)
 
 
 # -- when the insert fails ---------------------------------------------------------

@@ -71,7 +71,7 @@ class JobsBackend(BaseTaskBackend):
         self.validate_task(task)
         definition = self._prepared(task)
         try:
-            producer.check_name(definition.name)
+            producer.check_reachable(definition.name, definition.func)
             new = definition.new_task(plain(list(args)), plain(dict(kwargs)))
         except (exceptions.UnknownQueue, exceptions.UnreachableTask) as error:
             raise InvalidTask(str(error)) from error
