@@ -21,6 +21,7 @@ from django_jobs.exceptions import (
     InvalidArguments,
     InvalidResult,
     StaleLease,
+    TaskInterrupted,
     UnknownTask,
 )
 from django_jobs.middleware import attempt_handler
@@ -52,8 +53,14 @@ class Attempt:
     started: float
     soft_time_limit: float | None
     database: str
+    #: Has an atomic task watched again, at the start of each run of its body.
+    rewatch: Callable[[Attempt], None]
     #: Completes an atomic task in the transaction of its body.
     complete: Callable[[Outcome], None]
+    #: When the soft limit is over, monotonic.
+    soft_deadline: float | None = None
+    #: It was completed in a transaction, whether or not that has committed.
+    was_completed: bool = False
     #: The outcome, once an atomic task has completed itself.
     recorded: Outcome | None = None
     #: Its transaction has committed.
@@ -139,6 +146,7 @@ class Executor:
             started=started,
             soft_time_limit=soft_limit,
             database=self.database,
+            rewatch=self._rewatch,
             complete=self._complete,
         )
         _attempt.set(attempt)
@@ -148,6 +156,8 @@ class Executor:
         announce.started(attempt.definition, attempt.context)
         function = _call_atomically if attempt.definition.atomic else _call
         handler = attempt_handler(function, is_async=False)
+        if attempt.soft_time_limit is not None:
+            attempt.soft_deadline = time.monotonic() + attempt.soft_time_limit
         with self.interruptions.watch(attempt.task.id, attempt.soft_time_limit):
             value = handler(attempt.context)
         if left_open := _open_transactions() - open_before:
@@ -158,6 +168,20 @@ class Executor:
         outcome = attempt.recorded or _success(attempt, value)
         announce.finished(attempt.definition, attempt.context, outcome)
         return outcome
+
+    def _rewatch(self, attempt: Attempt) -> None:
+        """Enter the watch that ``_complete`` has left, for what is left of the limit.
+
+        TaskInterrupted when that was asked for in between, and nobody was told.
+        """
+        left = attempt.soft_deadline
+        if left is not None:
+            # Never 0: that would be no limit.
+            left = max(left - time.monotonic(), 0.001)
+        self.interruptions.enter(attempt.task.id, left)
+        # Out of time is for the parent to say.
+        if attempt.context.should_stop() and attempt.context.remaining() > 0:
+            raise TaskInterrupted
 
     def _complete(self, outcome: Outcome) -> None:
         # From here on no limit may interrupt: what is committed is done.
@@ -218,8 +242,12 @@ def _call_atomically(context: TaskContext) -> Any:
         nonlocal value
         # The first callback of the transaction, so that no other can hide it.
         transaction.on_commit(attempt.note_commit, using=attempt.database)
+        if attempt.was_completed:
+            attempt.rewatch(attempt)
+            attempt.was_completed = False
         value = attempt.definition.run(context)
         outcome = _success(attempt, value)
+        attempt.was_completed = True
         attempt.complete(outcome)
         attempt.recorded = outcome._replace(recorded=True)
 

@@ -165,3 +165,19 @@ def note(name: str, how: str = "") -> str:
         return object()  # type: ignore[return-value]
     seen.append(connections["default"].in_atomic_block)
     return name
+
+
+def _wait_at_second_run() -> None:
+    seen.append("run")
+    if len(seen) == 2:
+        threading.Event().wait(2)
+
+
+@task(atomic=True, soft_time_limit=0.3, max_attempts=3)
+def overstay_at_second_run() -> None:
+    _wait_at_second_run()
+
+
+@task(atomic=True, max_attempts=3)
+def wait_at_second_run() -> None:
+    _wait_at_second_run()

@@ -21,7 +21,8 @@ from django_jobs.models import Queue, Result, Task
 from django_jobs.records import ClaimedTask, Outcome
 from django_jobs.signals import task_finished, task_started
 from django_jobs.states import Reason, State, Verdict
-from django_jobs.worker import capture
+from django_jobs.store import get_store
+from django_jobs.worker import atomic, capture
 from django_jobs.worker.coroutines import Loop
 from django_jobs.worker.executor import Executor
 from django_jobs.worker.timeouts import Interruptions
@@ -480,6 +481,72 @@ def test_what_is_committed_is_done_although_a_callback_leaves(
     outcome = execute(executor, tasks.note, "kept", "callback fails")
     assert (outcome.verdict, outcome.recorded) == (Verdict.SUCCESSFUL, True)
     assert "event=callback_failed" in caplog.text
+
+
+class Conflict(Exception):
+    """Stands for a deadlock."""
+
+
+@pytest.fixture
+def one_conflict(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """Let the first completion of an atomic task end in a conflict.
+
+    What is put into the list is called at that moment.
+    """
+    calls: list[Callable[[], None]] = []
+    store = get_store("default")
+    complete = store.complete_here
+
+    def conflict(worker_id: str, outcome: Outcome) -> bool:
+        monkeypatch.setattr(store, "complete_here", complete)
+        for call in calls:
+            call()
+        raise Conflict
+
+    monkeypatch.setattr(store, "complete_here", conflict)
+    is_conflict = lambda error: isinstance(error, Conflict)  # noqa: E731
+    monkeypatch.setattr(atomic, "is_conflict", is_conflict)
+    return calls
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("one_conflict")
+def test_a_body_that_runs_again_after_a_conflict_has_its_soft_limit(
+    executor: Executor,
+) -> None:
+    outcome = execute(executor, tasks.overstay_at_second_run)
+    assert tasks.seen == ["run", "run"]
+    assert outcome.error is not None
+    assert outcome.error.exception_class.endswith(".SoftTimeLimitExceeded")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_body_is_not_run_again_when_it_was_to_be_interrupted(
+    executor: Executor, one_conflict: list[Callable[[], None]]
+) -> None:
+    hands, task = enqueued(tasks.note, "gone")
+    executor.worker_id = hands.id
+    one_conflict.append(lambda: executor.ask_to_stop(task.id))
+    one_conflict.append(lambda: executor.interruptions.interrupt(task.id))
+    assert executor.run(task).verdict is Verdict.INTERRUPTED
+    assert tasks.seen == [True]
+    assert not Queue.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("one_conflict")
+def test_a_body_that_runs_again_may_be_interrupted(executor: Executor) -> None:
+    hands, task = enqueued(tasks.wait_at_second_run)
+    executor.worker_id = hands.id
+
+    def interrupt() -> None:
+        wait_for(lambda: tasks.seen == ["run", "run"])
+        executor.interruptions.interrupt(task.id)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert executor.run(task).verdict is Verdict.INTERRUPTED
+    thread.join(20)
 
 
 @pytest.mark.django_db(transaction=True)
