@@ -17,6 +17,7 @@ from django_jobs.exceptions import (
     TaskInterruption,
 )
 from django_jobs.records import ClaimedTask, Outcome
+from django_jobs.worker import leftovers
 
 if TYPE_CHECKING:
     from django_jobs.worker.executor import Executor
@@ -91,6 +92,7 @@ class Loop:
             self._running[task.id] = run
 
     async def _run(self, task: ClaimedTask) -> None:
+        leftovers.coroutine.set(task.id)
         try:
             outcome = await self._executor.run_async(task, self._watched)
             self._report(outcome)
@@ -110,14 +112,28 @@ class Loop:
             call.close()
             raise TaskInterrupted
         interruptible = self._interruptible[task_id] = Interruptible(call)
-        if soft_time_limit is None:
-            return await interruptible
-        loop = asyncio.get_running_loop()
-        alarm = loop.call_later(soft_time_limit, interruptible.throw, SoftLimit())
         try:
-            return await interruptible
-        finally:
-            alarm.cancel()
+            if soft_time_limit is None:
+                value = await interruptible
+            else:
+                value = await _limited(interruptible, soft_time_limit)
+        except BaseException:
+            if leftovers.is_any_open():
+                await self._end_left(task_id)
+            raise
+        if leftovers.is_any_open() and (aliases := await self._end_left(task_id)):
+            raise leftovers.left_open(aliases)
+        return value
+
+    async def _end_left(self, task_id: str) -> set[str]:
+        """Roll back what this task left open, or one that was over before."""
+
+        def is_over(opener: str | None) -> bool:
+            if opener is None:
+                return len(self._running) == 1
+            return opener == task_id or opener not in self._running
+
+        return await leftovers.end_left(is_over)
 
     def _interrupt(self, task_id: str) -> None:
         if (interruptible := self._interruptible.get(task_id)) is not None:
@@ -129,6 +145,15 @@ class Loop:
         ids = [task.id for task in self._waiting]
         self._waiting.clear()
         return ids
+
+
+async def _limited(interruptible: Interruptible, soft_time_limit: float) -> Any:
+    loop = asyncio.get_running_loop()
+    alarm = loop.call_later(soft_time_limit, interruptible.throw, SoftLimit())
+    try:
+        return await interruptible
+    finally:
+        alarm.cancel()
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -10,8 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connections, transaction
-from django.db.transaction import TransactionManagementError
+from django.db import transaction
 
 from django_jobs import events, retries
 from django_jobs.conf import conf
@@ -34,6 +33,11 @@ from django_jobs.tracebacks import class_path, record_error
 from django_jobs.worker import announce
 from django_jobs.worker.atomic import run_atomically
 from django_jobs.worker.capture import LogTail, new_tail
+from django_jobs.worker.leftovers import (
+    end_transactions,
+    left_open,
+    open_transactions,
+)
 from django_jobs.worker.timeouts import Interruptions
 
 logger = logging.getLogger("django_jobs")
@@ -97,13 +101,13 @@ class Executor:
             attempt = self._prepare(task, started)
         except Exception as error:
             return _not_run(task, error, started)
-        open_before = _open_transactions()
+        open_before = open_transactions()
         try:
             with attempt.context.active():
                 return self._run(attempt, open_before)
         except BaseException as error:
             self.interruptions.leave(task.id)
-            _end_transactions(_open_transactions() - open_before)
+            end_transactions(open_transactions() - open_before)
             return self._failed(attempt, error)
         finally:
             # Once more, for an exception that came out of the watch's own exit.
@@ -160,11 +164,8 @@ class Executor:
             attempt.soft_deadline = time.monotonic() + attempt.soft_time_limit
         with self.interruptions.watch(attempt.task.id, attempt.soft_time_limit):
             value = handler(attempt.context)
-        if left_open := _open_transactions() - open_before:
-            raise TransactionManagementError(
-                f"the task left a transaction open on {', '.join(sorted(left_open))}; "
-                "it was rolled back"
-            )
+        if aliases := open_transactions() - open_before:
+            raise left_open(aliases)
         outcome = attempt.recorded or _success(attempt, value)
         announce.finished(attempt.definition, attempt.context, outcome)
         return outcome
@@ -207,22 +208,6 @@ class Executor:
         outcome = _success(attempt, value)
         await announce.afinished(attempt.definition, attempt.context, outcome)
         return outcome
-
-
-def _open_transactions() -> set[str]:
-    """Return the aliases on which this thread is inside a transaction."""
-    initialized: list[Any] = list(connections.all(initialized_only=True))
-    return {each.alias for each in initialized if each.in_atomic_block}
-
-
-def _end_transactions(aliases: set[str]) -> None:
-    """Roll back what a task left open: the next one must not write into it."""
-    for alias in aliases:
-        events.log(logger, logging.ERROR, "transaction_left_open", alias=alias)
-        with suppress(Exception):
-            connections[alias].connection.close()
-        # A new wrapper: the old one believes in the transaction for ever.
-        del connections[alias]
 
 
 def _call(context: TaskContext) -> Any:

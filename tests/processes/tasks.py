@@ -278,6 +278,74 @@ def create_queue(name: str) -> None:
     Queue.objects.create(name=name)
 
 
+@task
+async def async_leave_transaction_open() -> None:
+    from asgiref.sync import sync_to_async
+    from django.db import transaction
+
+    from django_jobs.models import Queue
+
+    await sync_to_async(transaction.atomic().__enter__)()
+    await Queue.objects.acreate(name="never committed")
+
+
+@task
+async def open_transaction_later(path: str) -> None:
+    """Leave a transaction open after the end of the task itself."""
+
+    async def later() -> None:
+        await asyncio.sleep(0.2)
+        await async_leave_transaction_open.func()
+        audit(path, "opened")
+
+    open_transaction_later.kept = asyncio.create_task(later())  # type: ignore[attr-defined]
+
+
+@task
+async def async_create_queue(name: str) -> None:
+    from django_jobs.models import Queue
+
+    await Queue.objects.acreate(name=name)
+
+
+async def _until_lines(path: str, count: int) -> None:
+    while True:
+        with open(path, "a+") as file:
+            file.seek(0)
+            if len(file.readlines()) >= count:
+                return
+        await asyncio.sleep(0.02)
+
+
+@task
+async def hold_transaction(path: str, name: str) -> None:
+    """Write in a block that stays open while two other coroutines end."""
+    from asgiref.sync import sync_to_async
+    from django.db import transaction
+
+    from django_jobs.models import Queue
+
+    block = transaction.atomic()
+    await sync_to_async(block.__enter__)()
+    await Queue.objects.acreate(name=name)
+    audit(path, "holds")
+    await _until_lines(path, 3)
+    await asyncio.sleep(0.2)
+    await sync_to_async(block.__exit__)(None, None, None)
+
+
+@task(backoff=[0.05])
+async def create_queue_after(path: str, name: str) -> None:
+    await _until_lines(path, 1)
+    await async_create_queue.func(name)
+
+
+@task
+async def end_while_held(path: str) -> None:
+    await _until_lines(path, 1)
+    audit(path, "ends")
+
+
 class BareRetry(Retry):
     def __init__(self) -> None:
         """Leave out what the base class sets."""

@@ -33,6 +33,52 @@ def test_a_transaction_left_open_fails_its_task_and_spares_the_next(
     assert "left a transaction open" in DeadLetter.objects.get().message
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_transaction_that_a_coroutine_left_open_spares_the_next(
+    start_worker: StartWorker, audit: Path, others: int
+) -> None:
+    worker = start_worker("--processes", "1")
+    for _ in range(others):
+        tasks.async_sleep.enqueue(60, str(audit))
+        wait_for(lambda: lines(audit))
+    left = tasks.async_leave_transaction_open.using(max_attempts=1).enqueue()
+    wait_for(DeadLetter.objects.exists)
+    tasks.async_create_queue.enqueue("committed").get(timeout=20)
+    assert list(Queue.objects.values_list("name", flat=True)) == ["committed"]
+    letter = DeadLetter.objects.get()
+    assert str(letter.pk) == left.id
+    assert "left a transaction open on default" in letter.message
+    assert worker.output().count("event=transaction_left_open") == 1
+
+
+def test_a_transaction_opened_after_the_end_of_its_task_swallows_nothing(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    start_worker("--processes", "1")
+    tasks.async_create_queue.enqueue("committed").get(timeout=20)
+    # Before the transaction opens: nobody else writes then on a database with one writer.
+    results = [tasks.open_transaction_later.enqueue(str(audit))]
+    results.append(tasks.create_queue_after.enqueue(str(audit), "committed too"))
+    for each in results:
+        each.get(timeout=20)
+    names = Queue.objects.order_by("name").values_list("name", flat=True)
+    assert list(names) == ["committed", "committed too"]
+    assert "left a transaction open" in Attempt.objects.get().message
+
+
+def test_a_transaction_of_a_running_coroutine_is_left_to_it(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    worker = start_worker("--processes", "1")
+    # First, as nobody else writes meanwhile on a database with one writer.
+    results = [tasks.end_while_held.enqueue(str(audit)) for _ in range(2)]
+    results.append(tasks.hold_transaction.enqueue(str(audit), "kept"))
+    for result in results:
+        result.get(timeout=20)
+    assert Queue.objects.get().name == "kept"
+    assert "event=transaction_left_open" not in worker.output()
+
+
 @pytest.mark.parametrize("how", ["retry", "text"])
 def test_an_error_that_cannot_be_looked_at_costs_only_its_task(
     start_worker: StartWorker, how: str

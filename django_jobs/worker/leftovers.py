@@ -1,0 +1,126 @@
+"""Transactions that tasks leave open, and their end: no other task may write into them.
+
+A sync task is alone in its thread: what is open at its end and was not before is its
+own. Coroutines share one thread, in which several of them may have blocks open across
+their awaits. So each connection that a coroutine opens notes who begins transactions.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.db.backends.signals import connection_created
+from django.db.transaction import TransactionManagementError
+
+from django_jobs import events
+
+logger = logging.getLogger("django_jobs")
+
+#: The id of the task to which a coroutine belongs, and what it calls in threads.
+coroutine: ContextVar[str] = ContextVar("django_jobs_coroutine")
+
+#: Asked with the id of the task that began a transaction, None when unknown.
+IsOver = Callable[[str | None], bool]
+
+
+def open_transactions() -> set[str]:
+    """Return the aliases on which this thread is inside a transaction."""
+    initialized: list[Any] = list(connections.all(initialized_only=True))
+    return {each.alias for each in initialized if each.in_atomic_block}
+
+
+def end_transactions(aliases: Iterable[str]) -> None:
+    """Roll back what a task left open: the next one must not write into it."""
+    for alias in aliases:
+        events.log(logger, logging.ERROR, "transaction_left_open", alias=alias)
+        with suppress(Exception):
+            connections[alias].connection.close()
+        # A new wrapper: the old one believes in the transaction for ever.
+        del connections[alias]
+
+
+def left_open(aliases: Iterable[str]) -> TransactionManagementError:
+    """Return the error of a task that left transactions open."""
+    return TransactionManagementError(
+        f"the task left a transaction open on {', '.join(sorted(aliases))}; "
+        "it was rolled back"
+    )
+
+
+# -- of coroutines -----------------------------------------------------------------
+
+
+class _Noted:
+    """A connection opened for a coroutine, and who began its last transaction."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = weakref.ref(connection)
+        self.opener: str | None = None
+        self._set_autocommit = type(connection).set_autocommit
+        connection.set_autocommit = self.set_autocommit
+
+    def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
+        """Stand in for the connection's own: Django begins each transaction by it."""
+        if not autocommit:
+            self.opener = coroutine.get(None)
+        self._set_autocommit(self.connection(), autocommit, *args, **kwargs)
+
+    @property
+    def is_open(self) -> bool:
+        connection = self.connection()
+        return connection is not None and connection.in_atomic_block
+
+    def is_left(self, is_over: IsOver) -> bool:
+        return self.is_open and is_over(self.opener)
+
+
+#: By thread and alias, so that connections of threads that are gone are replaced.
+_noted: dict[tuple[int, str], _Noted] = {}
+
+
+def _note_connection(*, connection: Any, **kwargs: Any) -> None:
+    if coroutine.get(None) is None:
+        return
+    key = (threading.get_ident(), connection.alias)
+    known = _noted.get(key)
+    if known is None or known.connection() is not connection:
+        _noted[key] = _Noted(connection)
+
+
+connection_created.connect(_note_connection, dispatch_uid="django_jobs.leftovers")
+
+
+def is_any_open() -> bool:
+    """Tell whether some coroutine's connection is inside a transaction.
+
+    Asked after every coroutine, and most have used no connection: without a trip to
+    the thread in which they use the ORM.
+    """
+    return any(noted.is_open for noted in list(_noted.values()))
+
+
+async def end_left(is_over: IsOver) -> set[str]:
+    """Roll back what coroutines that are over left open; return its aliases."""
+    if not any(noted.is_left(is_over) for noted in list(_noted.values())):
+        return set()
+    return await sync_to_async(_end_left_here, thread_sensitive=True)(is_over)
+
+
+def _end_left_here(is_over: IsOver) -> set[str]:
+    # Nothing else runs in this thread now: what is open here is so across awaits.
+    thread = threading.get_ident()
+    left = {
+        alias
+        for alias in open_transactions()
+        if (noted := _noted.get((thread, alias))) and noted.is_left(is_over)
+    }
+    end_transactions(left)
+    return left
