@@ -127,16 +127,16 @@ class _Child:
 
     def _work(self) -> None:
         while (task := self.inbox.get()) is not None:
-            outcome = self.executor.run(task)
-            if self.is_copy:
-                os._exit(0)  # a task forked and forgot to end its copy
-            self.report(outcome)
+            self.report(self.executor.run(task))
 
     def _become_copy(self) -> None:
         self.is_copy = True
+        self.loop.end_copy_soon()
 
     def report(self, outcome: Outcome) -> None:
         """Send an outcome at once: the parent knows of it even if we die now."""
+        if self.is_copy:
+            os._exit(0)  # a task forked and forgot to end its copy
         logs.finish_lines()  # the attempt ran in this thread
         self.channel.send(["done", outcome])
 

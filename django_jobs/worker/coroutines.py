@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
@@ -17,7 +18,7 @@ from django_jobs.exceptions import (
     TaskInterruption,
 )
 from django_jobs.records import ClaimedTask, Outcome
-from django_jobs.worker import leftovers
+from django_jobs.worker import copies, leftovers
 
 if TYPE_CHECKING:
     from django_jobs.worker.executor import Executor
@@ -76,6 +77,11 @@ class Loop:
         """
         if self._loop is not None:
             self._loop.call_soon_threadsafe(lambda: answer(self._empty()))
+
+    def end_copy_soon(self) -> None:
+        """In a process that a coroutine has forked: run nothing after that one."""
+        if self._loop is not None:
+            copies.end_with_this_call(self._loop)
 
     # -- in the loop's thread --------------------------------------------------------
 
@@ -158,12 +164,22 @@ async def _limited(interruptible: Interruptible, soft_time_limit: float) -> Any:
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     """Run the loop for ever, although a coroutine tries to leave the process."""
+    pid = os.getpid()
     while True:
         try:
             return loop.run_forever()
         except (SystemExit, KeyboardInterrupt):
             # Of a coroutine that a task started beside itself; the others go on.
+            _end_copy(pid)
             events.log(logger, logging.ERROR, "exit_in_coroutine", exc_info=True)
+        finally:
+            _end_copy(pid)
+
+
+def _end_copy(pid: int) -> None:
+    """End this process at once if it was forked from the one of that id."""
+    if os.getpid() != pid:
+        os._exit(0)
 
 
 class Interruptible:
@@ -194,12 +210,14 @@ class Interruptible:
             self._task = None
 
     def _steps(self) -> Generator[Any, Any, Any]:
-        step, argument = self._call.send, None
+        step, argument, pid = self._call.send, None, os.getpid()
         while True:
             try:
                 waited_for = step(argument)
             except StopIteration as stop:
                 return stop.value
+            finally:
+                _end_copy(pid)
             try:
                 argument = yield waited_for
                 step = self._call.send

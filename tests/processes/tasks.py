@@ -391,6 +391,56 @@ def fork_and_return(path: str) -> str:
     return who
 
 
+def _fork(path: str) -> str:
+    who = "original" if os.fork() else "copy"
+    audit(path, f"forked {who} {os.getpid()}")
+    return who
+
+
+async def _afork(path: str) -> str:
+    return _fork(path)
+
+
+@task
+async def async_fork(path: str, where: str) -> str:
+    """Fork while other coroutines run, then go on in both processes."""
+    from asgiref.sync import sync_to_async
+
+    if where == "thread":
+        who = await asyncio.to_thread(_fork, path)
+    elif where == "database thread":
+        who = await sync_to_async(_fork)(path)
+    elif where == "part":
+        who = await asyncio.create_task(_afork(path))
+    else:
+        who = _fork(path)
+    if where == "awaiting":
+        await asyncio.sleep(0)
+    audit(path, f"{who} went on")
+    return who
+
+
+@task
+async def tick(path: str) -> None:
+    """Use the loop and its threads for a second; tell if a copy does so too."""
+    from asgiref.sync import sync_to_async
+
+    pid, end = os.getpid(), time.monotonic() + 1
+
+    def beat() -> None:
+        if os.getpid() != pid:
+            audit(path, "ticked in a copy")
+        time.sleep(0.002)
+
+    async def turn() -> None:
+        beat()
+
+    audit(path, "ticks")
+    while time.monotonic() < end:
+        calls = [sync_to_async(beat)(), asyncio.to_thread(beat), turn(), turn()]
+        await asyncio.gather(*calls)
+
+
 @task
 async def block_the_loop(seconds: float, path: str) -> None:
     audit(path, "blocks")

@@ -17,7 +17,7 @@ from django_jobs.states import Reason, State
 from django_jobs.worker.processes import pid_start
 from tests.processes import tasks
 from tests.processes.conftest import StartWorker
-from tests.processes.harness import census, finished, lines, wait_for
+from tests.processes.harness import census, finished, is_alive, lines, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -56,7 +56,7 @@ def test_a_transaction_opened_after_the_end_of_its_task_swallows_nothing(
 ) -> None:
     start_worker("--processes", "1")
     tasks.async_create_queue.enqueue("committed").get(timeout=20)
-    # Before the transaction opens: nobody else writes then on a database with one writer.
+    # Both now: with one writer nobody else can enqueue once the transaction is open.
     results = [tasks.open_transaction_later.enqueue(str(audit))]
     results.append(tasks.create_queue_after.enqueue(str(audit), "committed too"))
     for each in results:
@@ -120,6 +120,35 @@ def test_a_forked_copy_of_a_task_does_not_go_on_as_the_worker(
     copy = next(int(pid) for who, pid in map(str.split, lines(audit)) if who == "copy")
     wait_for(lambda: not pid_start(copy))
     assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
+
+
+def _copies(audit: Path) -> list[int]:
+    told = [line.partition(" copy ") for line in lines(audit)]
+    return [int(pid) for forked, _, pid in told if forked == "forked" and pid]
+
+
+WHERE = ["coroutine", "awaiting", "part", "thread", "database thread"]
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_a_copy_forked_by_a_coroutine_runs_nothing_of_the_others(
+    start_worker: StartWorker, audit: Path, where: str
+) -> None:
+    worker = start_worker("--processes", "1")
+    children = worker.children()
+    ticking = [tasks.tick.enqueue(str(audit)) for _ in range(3)]
+    wait_for(lambda: lines(audit).count("ticks") == 3)
+    result = tasks.async_fork.enqueue(str(audit), where)
+    assert result.get(timeout=20) == "original"
+    for each in ticking:
+        each.get(timeout=20)
+    wait_for(lambda: _copies(audit))
+    (copy,) = _copies(audit)
+    wait_for(lambda: not is_alive(copy))
+    assert "ticked in a copy" not in lines(audit)
+    assert "copy went on" not in lines(audit) or where == "coroutine"
+    assert "event=outcome_of_nothing" not in worker.output()
+    assert worker.children() == children
 
 
 def test_a_coroutine_that_blocks_the_loop_does_not_block_sync_tasks(

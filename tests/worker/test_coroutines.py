@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -259,6 +260,26 @@ def test_a_coroutine_that_is_over_is_not_interrupted(fails: bool) -> None:
         return "went on"
 
     assert asyncio.run(scenario()) == "went on"
+
+
+# From Python 3.12 on, which sees the threads of pytest.
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("awaits", [True, False])
+def test_a_copy_ends_where_its_coroutine_awaits_or_is_over(awaits: bool) -> None:
+    async def body() -> int:
+        copy = os.fork()
+        if copy:
+            return copy
+        if awaits:
+            await asyncio.sleep(0)
+        return 0
+
+    async def scenario() -> int:
+        if (copy := await Interruptible(body())) == 0:
+            os._exit(7)
+        return os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+
+    assert asyncio.run(scenario()) == 0
 
 
 # -- the loop ----------------------------------------------------------------------
