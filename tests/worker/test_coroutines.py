@@ -469,3 +469,21 @@ def test_a_task_that_ends_the_loop_holds_up_no_other(scene: Scene) -> None:
     assert scene.next()[1] == "SystemExit"
     scene.add(quick)
     assert scene.next()[1] == "quick"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_copy_ends_where_a_part_of_its_coroutine_awaits(scene: Scene) -> None:
+    async def part() -> int:
+        copy = os.fork()
+        if copy == 0:
+            scene.loop.end_copy_soon()
+            await asyncio.sleep(2)
+            os._exit(7)
+        return copy
+
+    async def body() -> int:
+        return await asyncio.create_task(part())
+
+    scene.add(body)
+    copy = scene.next()[1]
+    assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0
