@@ -1,7 +1,11 @@
-"""Log lines that tell an event: ``key=value`` for people, fields for programs."""
+"""Log lines that tell an event: ``key=value`` for people, fields for programs.
+
+The text is what is known as logfmt: a value is bare, or a quoted string as in JSON.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -14,8 +18,10 @@ _IN_TEXT = {
     "task_ids": "tasks",
     "worker_name": "name",
 }
-#: Fields that may hold anything: quoted, so that their end can be seen.
-_QUOTED = frozenset({"error_message", "zone"})
+#: With one of these, or without any character, a value cannot stand bare.
+_NEED_QUOTES = frozenset(" \"'=\\")
+#: So many ids are named in a line.
+MOST_IDS = 10
 
 
 def log(
@@ -31,8 +37,8 @@ def log(
 
     The record carries ``event`` and the fields as attributes, for formatters and
     handlers that keep them apart. Those of ``also`` are not in the text. A field
-    ``traceback`` stands below the line. None may be named as an attribute that every
-    record has (KeyError).
+    ``traceback`` stands below the line. No value can begin a line, or move the cursor
+    of a terminal. None may be named as an attribute that every record has (KeyError).
     """
     if not logger.isEnabledFor(level):
         return
@@ -42,16 +48,31 @@ def log(
     values = [_plain(value) for value in fields.values()]
     if traceback:
         words += "\n%s"
-        values.append(traceback)
+        values.append(_escaped(traceback, keep="\n\t"))
     logger.log(level, words, *values, exc_info=exc_info, extra=extra, stacklevel=2)
 
 
 def _placeholder(field: tuple[str, Any]) -> str:
     # Placeholders, not values: what groups messages goes by the unformatted text.
     name, value = field
-    sign = "%r" if name in _QUOTED else "%.1f" if isinstance(value, float) else "%s"
+    sign = "%.1f" if isinstance(value, float) else "%s"
     return f"{_IN_TEXT.get(name, name)}={sign}"
 
 
 def _plain(value: Any) -> Any:
-    return ",".join(value) if isinstance(value, list) else value
+    """Return a number as it is, and the text of all else so that its end is seen."""
+    if isinstance(value, (int, float)):
+        return value
+    text = ",".join(value) if isinstance(value, list) else str(value)
+    if text and text.isprintable() and _NEED_QUOTES.isdisjoint(text):
+        return text
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{_escaped(text)}"'
+
+
+def _escaped(text: str, keep: str = "") -> str:
+    """Return the text with what cannot be printed in the escapes of JSON."""
+    return "".join(
+        each if each.isprintable() or each in keep else json.dumps(each)[1:-1]
+        for each in text
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -31,6 +32,44 @@ def test_an_event_is_a_text_for_people_and_fields_for_programs(caplog: Log) -> N
     assert (fields["event"], fields["task"]) == ("task_finished", "a.b")
     assert (fields["task_id"], fields["duration_ms"]) == ("7", 1.26)
     assert (fields["error_message"], fields["queue"]) == ("no 'x'", "mail")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("plain-value/1.5,é", "plain-value/1.5,é"),
+        ("", '""'),
+        ("time limit", '"time limit"'),
+        ("a=b", '"a=b"'),
+        ('"', r'"\""'),
+        ("it's", '"it\'s"'),
+        (r"C:\new", r'"C:\\new"'),
+        ("one\ntwo\r\t", r'"one\ntwo\r\t"'),
+        ("\x1b[2J\x7f\x9b\x00", r'"\u001b[2J\u007f\u009b\u0000"'),
+        ("\u2028\u202e\ud800", r'"\u2028\u202e\ud800"'),
+        (["a (2)", "b"], '"a (2),b"'),
+        (None, "None"),
+        (True, "True"),
+        (7, "7"),
+    ],
+)
+def test_a_value_ends_where_it_is_seen_to_end(
+    value: object, text: str, caplog: Log
+) -> None:
+    events.log(logger, logging.WARNING, "x", value=value, last=1)
+    assert caplog.messages == [f"event=x value={text} last=1"]
+    assert vars(caplog.records[0])["value"] == value
+
+
+def test_a_quoted_value_is_a_string_of_json(caplog: Log) -> None:
+    odd = "".join(map(chr, range(256))) + " \U000e0001"
+    events.log(logger, logging.WARNING, "x", value=odd)
+    assert json.loads(caplog.messages[0].removeprefix("event=x value=")) == odd
+
+
+def test_a_traceback_moves_no_cursor(caplog: Log) -> None:
+    events.log(logger, logging.ERROR, "x", traceback="Trace\n\ta\x1b[2J\rb")
+    assert caplog.messages == ["event=x\nTrace\n\ta\\u001b[2J\\rb"]
 
 
 def test_messages_of_a_kind_have_the_same_unformatted_text(caplog: Log) -> None:

@@ -445,4 +445,5 @@ def test_the_log_names_the_child_that_is_gone(
     child = scene.add_child()
     child.kill("time limit", "a task")
     scene.crew._bury(child)
-    assert f"event=child_gone pid={NOBODY} code=-9 killed_for=time limit" in caplog.text
+    words = f'event=child_gone pid={NOBODY} code=-9 killed_for="time limit"'
+    assert words in caplog.messages

@@ -143,9 +143,9 @@ def test_the_log_says_what_is_awaited_and_how_to_have_it_sooner(
     awaited = "running=1 awaited=never.seen"
     assert caplog.messages == [
         f"event=stopping reason=SIGINT {awaited} seconds=25.0 "
-        "hint=a further Ctrl-C or SIGTERM interrupts them",
+        'hint="a further Ctrl-C or SIGTERM interrupts them"',
         f"event=interrupting {awaited} seconds=3.0 "
-        "hint=a further Ctrl-C or SIGTERM kills them",
+        'hint="a further Ctrl-C or SIGTERM kills them"',
         f"event=killing {awaited} seconds=5.0",
     ]
 
