@@ -20,6 +20,7 @@ from django.db import connections
 
 from django_jobs import events
 from django_jobs.store import Store
+from django_jobs.worker.outage import Outage, is_trouble
 
 logger = logging.getLogger("django_jobs")
 
@@ -54,6 +55,8 @@ class Completer:
         self.turn = threading.Lock() if store.has_single_writer else nullcontext()
         self.in_flight = 0
         self.is_failing = False
+        #: Is the database away? Others who speak to it note that here, too.
+        self.outage = Outage(store.alias)
         self._done = done
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._hurry = threading.Event()
@@ -117,18 +120,27 @@ class Completer:
         job.failures += 1
         # Whatever state the connection is in, a new one is in a better one.
         connections[self.store.alias].close()
-        if not self.is_failing:
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(job.failures - 1, 20))
+        wait *= random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+        self._say_failed(job, error, wait)
+        if not job.is_vital or self._hurry.is_set():
+            job.error = error
+            self.outage.gave_up(id(job))
+            return
+        self._hurry.wait(wait)
+
+    def _say_failed(self, job: Job, error: Exception, wait: float) -> None:
+        """Log a failure, while it is being handled, unless that is known."""
+        if is_trouble(error):
+            self.outage.failed(id(job), error, wait)
+        elif not self.is_failing:
             self.is_failing = True
             events.log(
                 logger, logging.ERROR, "database_failing", exc_info=True, job=job.name
             )
-        if not job.is_vital or self._hurry.is_set():
-            job.error = error
-            return
-        wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(job.failures - 1, 20))
-        self._hurry.wait(wait * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
 
     def _after_success(self, job: Job) -> None:
+        self.outage.succeeded(id(job))
         if self.is_failing:
             self.is_failing = False
             events.log(

@@ -17,6 +17,7 @@ from django.db import connections
 
 from django_jobs import events
 from django_jobs.store import Store
+from django_jobs.worker.outage import Outage, is_trouble
 
 logger = logging.getLogger("django_jobs")
 
@@ -36,6 +37,7 @@ class Heartbeat:
         lease: float,
         renewed: Callable[[str, float, bool], None],
         revoked: Callable[[list[str]], None],
+        outage: Outage,
     ) -> None:
         self.store = store
         self.turn = turn
@@ -47,6 +49,7 @@ class Heartbeat:
         self.running = 0
         self._renewed = renewed
         self._revoked = revoked
+        self._outage = outage
         self._stop = threading.Event()
         self._hint = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -82,20 +85,25 @@ class Heartbeat:
             self._hint.wait(max(0.0, until))
             self._hint.clear()
             if self.running:
-                self._guarded(self._look)
+                self._guarded(self._look, REVOKE_CHECK)
             if time.monotonic() >= next_beat:
-                self._guarded(self._beat)
+                self._guarded(self._beat, self.interval)
                 # Jitter: workers started together must not beat together.
                 pause = self.interval * random.uniform(0.9, 1.0)  # noqa: S311
                 next_beat = time.monotonic() + pause
         connections[self.store.alias].close()
 
-    def _guarded(self, call: Callable[[], None]) -> None:
+    def _guarded(self, call: Callable[[], None], every: float) -> None:
         try:
             call()
-        except Exception:
-            events.log(logger, logging.WARNING, "heartbeat_failed", exc_info=True)
+        except Exception as error:
+            if is_trouble(error):
+                self._outage.failed(self, error, every)
+            else:
+                events.log(logger, logging.WARNING, "heartbeat_failed", exc_info=True)
             connections[self.store.alias].close()
+        else:
+            self._outage.succeeded(self)
 
     def _beat(self) -> None:
         # The lease counts from before the statement: its answer may take long.

@@ -17,12 +17,13 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from django.db import connections
+from django.db import DatabaseError, connections
 
 from django_jobs import events
 from django_jobs.conf import conf
 from django_jobs.store import Store
 from django_jobs.store.base import CHANNEL
+from django_jobs.worker.outage import Outage, is_trouble
 
 logger = logging.getLogger("django_jobs")
 
@@ -49,6 +50,8 @@ class Listener:
         #: Do notifications arrive? If not, the loop must poll as if there were none.
         self.is_heard = False
         self._has_complained = False
+        # Of its own: who listens may be refused where others are served.
+        self._outage = Outage(alias, "listener_failed", "listener_back")
         self._name = name
         self._wake = wake
         self._stop = threading.Event()
@@ -64,7 +67,10 @@ class Listener:
             self._thread.start()
 
     def _can_count(self) -> bool:
-        return self.store.changes() is not None
+        try:
+            return self.store.changes() is not None
+        except DatabaseError:
+            return True  # there is something to count, and the thread waits for it
 
     def close(self, timeout: float) -> None:
         self._stop.set()
@@ -81,22 +87,32 @@ class Listener:
                 listen()
             except Exception as error:
                 failures = 0 if time.monotonic() - started > PING else failures
-                events.log(
-                    logger,
-                    logging.WARNING,
-                    "listener_failed",
-                    failures=failures + 1,
-                    error=str(error),
-                    exc_info=not failures,
-                )
                 failures += 1
+                wait = min(RECONNECT * 2 ** min(failures, 10) / 2, LONGEST_WAIT)
+                self._say_failed(error, failures, wait)
+            else:
+                wait = RECONNECT / 2
             self.is_heard = False
-            self._stop.wait(min(RECONNECT * 2 ** min(failures, 10) / 2, LONGEST_WAIT))
+            self._stop.wait(wait)
+
+    def _say_failed(self, error: Exception, failures: int, wait: float) -> None:
+        if is_trouble(error):
+            self._outage.failed(self, error, wait)
+            return
+        events.log(
+            logger,
+            logging.WARNING,
+            "listener_failed",
+            failures=failures,
+            error=str(error),
+            exc_info=failures == 1,
+        )
 
     def _count(self) -> None:
         try:
             seen = self.store.changes()
             self.is_heard = True
+            self._outage.succeeded(self)
             self._wake()  # for what was committed before the first look
             while not self._stop.wait(COUNTER_LOOK):
                 if (now := self.store.changes()) != seen:
@@ -111,11 +127,13 @@ class Listener:
                 with connection.cursor() as cursor:
                     notifications = _Notifications(connection.connection)
                     cursor.execute(f"LISTEN {CHANNEL}")
+                self._outage.succeeded(self)
                 self._wake()  # for what was committed before we listened
                 self._hear(notifications)
                 return
         # LISTEN would stay behind on a session of the server that others are given:
         # what they did not ask for would pile up in the memory of their drivers.
+        self._outage.succeeded(self)
         self._say_swallowed()
         self._stop.wait(PING)
 

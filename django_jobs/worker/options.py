@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connections
+from django.db import DatabaseError, connections
 
 from django_jobs import __version__
 from django_jobs.options import NAME_LENGTH, QUEUE_LENGTH
@@ -62,7 +62,7 @@ class WorkerOptions:
         return {
             "version": __version__,
             "database": self.database,
-            "database_kind": connections[self.database].display_name,
+            "database_kind": kind_of(self.database),
             "queues": self.describe_queues(),
             "concurrency": {
                 "processes": self.processes,
@@ -71,6 +71,14 @@ class WorkerOptions:
             },
             "pid": os.getpid(),
         }
+
+
+def kind_of(alias: str) -> str:
+    """Return the name of the database's kind; without its server, MariaDB is mysql."""
+    try:
+        return connections[alias].display_name
+    except DatabaseError:
+        return connections[alias].vendor
 
 
 def serves(described: str, queue: str) -> bool:

@@ -23,6 +23,8 @@ logger = logging.getLogger("django_jobs")
 INTERRUPT_SECONDS = 3.0
 KILL_SECONDS = 5.0
 FLUSH_SECONDS = 5.0
+#: How long a registration under way may take: without one there is nothing to write.
+REGISTER_SECONDS = 0.5
 #: So many awaited tasks are named in the log.
 MOST_NAMED = 5
 
@@ -113,7 +115,9 @@ class Shutdown:
         }[self.stage]()
 
     def _flush(self) -> None:
-        self._enter(Stage.FLUSHING, FLUSH_SECONDS)
+        is_registered = bool(self._exchange.worker_id)
+        seconds = FLUSH_SECONDS if is_registered else REGISTER_SECONDS
+        self._enter(Stage.FLUSHING, seconds)
 
     def _sign_off(self) -> None:
         self._enter(Stage.SIGNING_OFF, FLUSH_SECONDS)

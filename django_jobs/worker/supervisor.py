@@ -68,6 +68,7 @@ class Supervisor:
             lease=conf().LEASE,
             renewed=self._post_renewed,
             revoked=self._post_revoked,
+            outage=self.completer.outage,
         )
         self.listener = Listener(
             self.store,
@@ -106,9 +107,12 @@ class Supervisor:
     def _close(self) -> None:
         self.pool.is_closed = True
         self.pool.kill("stopping")
-        self.listener.close(1)
-        self.heartbeat.close(1)
-        self.completer.close(1)
+        # A thread that waits for a database that is away is not waited for.
+        is_away = self.completer.outage.is_on or not self.exchange.worker_id
+        patience = 0.1 if is_away else 1.0
+        self.listener.close(patience)
+        self.heartbeat.close(patience)
+        self.completer.close(patience)
         for child in list(self.pool):
             self.crew.forget(child)
             child.bury()

@@ -107,3 +107,19 @@ def test_a_worker_waits_for_a_database_that_is_away_at_its_start(
             cursor.execute(f"ALTER TABLE {away} RENAME TO {table}")
     assert result.get(timeout=20) == 4
     assert "event=database_back" in worker.output()
+
+
+def test_a_database_that_is_not_there_is_a_line_and_ends_no_worker(
+    start_worker: StartWorker, tmp_path: Path
+) -> None:
+    missing = {"DJANGO_JOBS_TEST_NAME_DEFAULT": str(tmp_path / "missing" / "x")}
+    worker = start_worker("--processes", "1", ready=False, **missing)
+    wait_for(lambda: "event=database_unreachable" in worker.output())
+    time.sleep(2)  # several attempts
+    assert worker.process.poll() is None
+    before = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - before < 2
+    assert worker.output().count("event=database_unreachable alias=default error=") == 1
+    assert worker.output().count("event=listener_failed") <= 1
+    assert "Traceback" not in worker.output()

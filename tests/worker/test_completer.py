@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, ProgrammingError
 
 from django_jobs.store import Store, get_store
 from django_jobs.worker import completer as module
@@ -38,13 +38,15 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         completer.close(PATIENCE)
 
 
-def failing(times: float, answer: str = "answer") -> Callable[[Store], str]:
+def failing(
+    times: float, answer: str = "answer", error: type[Exception] = OperationalError
+) -> Callable[[Store], str]:
     """Return work that fails so many times."""
     calls = iter(range(10**9))
 
     def work(store: Store) -> str:
         if next(calls) < times:
-            raise OperationalError("the database is away")
+            raise error("the database is away")
         return answer
 
     return work
@@ -101,17 +103,50 @@ def test_not_only_errors_of_the_database_are_survived(start: Start) -> None:
     assert run(completer, done, Job("y", failing(0), len)).answer == "answer"
 
 
-def test_failing_is_said_once_and_so_is_the_recovery(
+Told = list[tuple[str, bool]]
+
+
+def told(caplog: pytest.LogCaptureFixture) -> Told:
+    """Return what was logged, and whether a traceback stands below it."""
+    return [(record.getMessage(), bool(record.exc_info)) for record in caplog.records]
+
+
+def test_an_outage_is_said_once_without_a_traceback_and_so_is_its_end(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "django_jobs")
     completer, done = start()
     run(completer, done, Job("claim", failing(5), len))
-    words = [record.getMessage() for record in caplog.records]
-    assert words == [
-        "event=database_failing job=claim",
-        "event=database_back job=claim failures=5",
+    assert told(caplog) == [
+        (
+            "event=database_unreachable alias=default "
+            'error="the database is away" retry_in=0.0',
+            False,
+        ),
+        ("event=database_reachable alias=default", False),
     ]
+
+
+def test_another_failure_is_said_once_with_a_traceback_and_so_is_its_end(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "django_jobs")
+    completer, done = start()
+    run(completer, done, Job("claim", failing(5, error=ProgrammingError), len))
+    assert told(caplog) == [
+        ("event=database_failing job=claim", True),
+        ("event=database_back job=claim failures=5", False),
+    ]
+
+
+def test_a_job_that_is_given_up_does_not_keep_an_outage_on(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    completer, done = start()
+    run(completer, done, Job("x", failing(1), never, is_vital=False))
+    assert completer.outage.is_on
+    run(completer, done, Job("y", failing(0), len))
+    assert not completer.outage.is_on
 
 
 def test_a_new_connection_is_used_after_a_failure(

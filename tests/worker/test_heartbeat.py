@@ -13,6 +13,7 @@ from django.db import OperationalError
 
 from django_jobs.worker import heartbeat as module
 from django_jobs.worker.heartbeat import Heartbeat
+from django_jobs.worker.outage import Outage
 from tests.worker.parts import PATIENCE, wait_for
 
 Beat = tuple[str, float, bool]
@@ -56,6 +57,7 @@ class Scene:
             lease=30.0,
             renewed=lambda *beat: self.renewed.put(beat),
             revoked=self.revoked.put,
+            outage=Outage("default"),
         )
         self.heartbeat.worker_id = "me"
 
@@ -106,7 +108,12 @@ def test_a_failed_renewal_is_no_answer_and_is_repeated(
     scene.store.answers = [OperationalError("away"), RuntimeError("odd"), True]
     scene.heartbeat.start()
     assert scene.renewed.get(timeout=PATIENCE)[2] is True
-    assert caplog.text.count("event=heartbeat_failed") == 2
+    told = [(record.getMessage(), bool(record.exc_info)) for record in caplog.records]
+    assert told == [
+        ("event=database_unreachable alias=default error=away retry_in=0.0", False),
+        ("event=heartbeat_failed", True),
+        ("event=database_reachable alias=default", False),
+    ]
 
 
 def test_an_answer_counts_from_before_the_statement(

@@ -314,6 +314,13 @@ def test_where_nothing_can_be_heard_no_thread_is_started(start: Start) -> None:
     assert not listener.is_heard
 
 
+def test_a_database_that_is_away_at_the_start_is_waited_for(start: Start) -> None:
+    store = CountingStore(OperationalError("away"), OperationalError("away"), 1, 1)
+    listener, wakes = start(store)
+    wakes.get(timeout=PATIENCE)
+    wait_for(lambda: listener.is_heard)
+
+
 def test_after_a_fault_it_listens_again_and_wakes_for_what_it_missed(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -321,8 +328,25 @@ def test_after_a_fault_it_listens_again_and_wakes_for_what_it_missed(
     listener, wakes = start(store)
     for _ in range(2):
         wakes.get(timeout=PATIENCE)
-    assert "event=listener_failed" in caplog.text
+    wait_for(lambda: len(caplog.records) == 2)
+    failed, back = caplog.records
+    words = "event=listener_failed alias=default error=away retry_in=0.0"
+    assert failed.getMessage() == words
+    assert not failed.exc_info
+    assert back.getMessage() == "event=listener_back alias=default"
     wait_for(lambda: listener.is_heard)
+
+
+def test_a_fault_of_another_kind_is_told_with_its_traceback_once(
+    start: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONGEST_WAIT", 0.001)
+    start(CountingStore(1, RuntimeError("odd"), RuntimeError("odd"), 7, 7))
+    wait_for(lambda: len(caplog.records) == 2)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"event=listener_failed failures={count} error=odd" for count in (1, 2)
+    ]
+    assert [bool(record.exc_info) for record in caplog.records] == [True, False]
 
 
 def test_the_connection_that_counted_is_closed_at_the_end(

@@ -7,9 +7,13 @@ import socket
 
 import pytest
 
+from django.db import OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from django_jobs.worker.options import (
     WorkerOptions,
     check_name,
+    kind_of,
     parse_queues,
     serves,
     usable_cores,
@@ -125,3 +129,13 @@ def test_the_cores_are_those_that_this_process_may_use(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5}, raising=False)
     assert usable_cores() == 2
+
+
+def test_the_kind_of_a_database_is_known_without_its_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ask(self: BaseDatabaseWrapper) -> str:
+        raise OperationalError("away")
+
+    monkeypatch.setattr(type(connections["default"]), "display_name", property(ask))
+    assert kind_of("default") == connections["default"].vendor

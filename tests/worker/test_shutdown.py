@@ -11,6 +11,7 @@ from django_jobs.records import Outcome
 from django_jobs.states import Verdict
 from django_jobs.worker import processes
 from django_jobs.worker import shutdown as module
+from django_jobs.worker.completer import Job
 from django_jobs.worker.crew import Crew
 from django_jobs.worker.dispatcher import Dispatcher
 from django_jobs.worker.exchange import LINGER, Exchange
@@ -206,6 +207,17 @@ def test_a_worker_that_was_never_registered_has_nothing_to_sign_off(
     scene.advance()
     assert scene.advance() is Stage.OVER
     assert scene.completer.jobs == []
+
+
+def test_a_registration_under_way_is_not_waited_for_as_long_as_outcomes(
+    scene: Scene,
+) -> None:
+    scene.exchange.worker_id = ""
+    scene.completer.submit(Job("register", lambda store: None, lambda answer: None))
+    scene.shutdown.request("asked to")
+    scene.advance()
+    assert scene.advance(module.REGISTER_SECONDS - 0.1) is Stage.FLUSHING
+    assert scene.advance(0.1) is Stage.OVER
 
 
 def test_outcomes_that_cannot_be_written_do_not_hold_the_worker_for_ever(

@@ -25,6 +25,7 @@ from django_jobs.worker import logs, pool
 from django_jobs.worker.options import (
     WorkerOptions,
     check_name,
+    kind_of,
     parse_queues,
     usable_cores,
 )
@@ -249,7 +250,7 @@ def _shutdown_timeout(options: dict[str, Any]) -> float:
 
 
 def _banner(options: WorkerOptions) -> str:
-    database = connections[options.database]
+    database = options.database
     limits = (
         f"{_count(options.processes, 'process', 'processes')} x"
         f" ({_count(options.threads, 'thread', 'threads')}"
@@ -257,7 +258,7 @@ def _banner(options: WorkerOptions) -> str:
     )
     return "\n".join(
         [
-            f"  database     {options.database} ({database.display_name})",
+            f"  database     {database} ({kind_of(database)})",
             f"  queues       {options.describe_queues()}",
             f"  concurrency  {limits}",
             f"  pid          {os.getpid()}, stop with Ctrl-C or SIGTERM",
