@@ -110,9 +110,9 @@ def test_a_worker_waits_for_a_database_that_is_away_at_its_start(
 
 
 def test_a_database_that_is_not_there_is_a_line_and_ends_no_worker(
-    start_worker: StartWorker, tmp_path: Path
+    start_worker: StartWorker,
 ) -> None:
-    missing = {"DJANGO_JOBS_TEST_NAME_DEFAULT": str(tmp_path / "missing" / "x")}
+    missing = {"DJANGO_JOBS_TEST_NAME_DEFAULT": "/missing/folder/x"}
     worker = start_worker("--processes", "1", ready=False, **missing)
     wait_for(lambda: "event=database_unreachable" in worker.output())
     time.sleep(2)  # several attempts

@@ -6,7 +6,6 @@ import os
 import socket
 
 import pytest
-
 from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
