@@ -46,6 +46,8 @@ class TaskContext:
         #: By ``time.monotonic()``; None without a limit of time.
         self.deadline = deadline
         self._alias = alias
+        #: Asked to stop since the task is revoked.
+        self.is_revoked = False
         self._stops = False
 
     @property

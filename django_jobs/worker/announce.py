@@ -13,10 +13,12 @@ from asgiref.sync import sync_to_async
 from django_jobs import events
 from django_jobs.context import TaskContext
 from django_jobs.definitions import TaskDefinition
-from django_jobs.records import Outcome, TaskRecord
+from django_jobs.exceptions import TaskInterrupted
+from django_jobs.records import ClaimedTask, Outcome, TaskRecord
 from django_jobs.results import TaskResult
 from django_jobs.signals import task_finished, task_started
 from django_jobs.states import State, Verdict
+from django_jobs.tracebacks import class_path
 
 logger = logging.getLogger("django_jobs.task")
 
@@ -32,6 +34,7 @@ _LEVELS = {
     Verdict.SNOOZED: logging.INFO,
     Verdict.FAILED: logging.ERROR,
 }
+_INTERRUPTED = class_path(TaskInterrupted)
 
 
 def started(definition: Definition, context: TaskContext) -> None:
@@ -82,14 +85,20 @@ def _harmless() -> Iterator[None]:
         events.log(logger, logging.ERROR, "not_announced", exc_info=True)
 
 
-def _log(context: TaskContext, outcome: Outcome) -> None:
-    level = _LEVELS.get(outcome.verdict, logging.WARNING)
+def log_attempt(
+    task: ClaimedTask, worker_id: str, outcome: Outcome, *, is_revoked: bool = False
+) -> None:
+    """Log what an attempt came to.
+
+    ``is_revoked``: it was asked to leave since its task is revoked, which the task
+    then is however the attempt failed.
+    """
+    verdict = outcome.verdict
+    if is_revoked and verdict is not Verdict.SUCCESSFUL:
+        verdict = Verdict.REVOKED
+    level = _LEVELS.get(verdict, logging.WARNING)
     if not logger.isEnabledFor(level):
         return
-    task, fields = context.claimed, dict[str, Any]()
-    if outcome.error is not None:
-        fields["error"] = outcome.error.exception_class
-        fields["error_message"] = outcome.error.message[:200]
     events.log(
         logger,
         level,
@@ -97,11 +106,26 @@ def _log(context: TaskContext, outcome: Outcome) -> None:
         task=task.name,
         task_id=task.id,
         attempt=task.attempt,
-        verdict=str(outcome.verdict),
+        verdict=str(verdict),
         duration_ms=round((outcome.finished - outcome.started) * 1000, 1),
-        **fields,
-        also={"queue": task.queue_name, "worker": context.worker_id},
+        **_error_fields(outcome, verdict),
+        also={"queue": task.queue_name, "worker": worker_id},
     )
+
+
+def _log(context: TaskContext, outcome: Outcome) -> None:
+    log_attempt(
+        context.claimed, context.worker_id, outcome, is_revoked=context.is_revoked
+    )
+
+
+def _error_fields(outcome: Outcome, verdict: Verdict) -> dict[str, Any]:
+    error = outcome.error
+    # The interruption of a revoked task is what was asked for.
+    is_expected = verdict is Verdict.REVOKED
+    if error is None or (is_expected and error.exception_class == _INTERRUPTED):
+        return {}
+    return {"error": error.exception_class, "error_message": error.message[:200]}
 
 
 def _result(running: TaskResult[Any], outcome: Outcome) -> TaskResult[Any]:

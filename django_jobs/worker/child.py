@@ -158,7 +158,7 @@ class _Child:
             self._return(self._unstarted())
             self.loop.give_back(self._return)
         elif verb == "interrupt":
-            self.executor.ask_to_stop(details[0])
+            self.executor.ask_to_stop(*details)
             self.interruptions.interrupt(details[0])
             self.loop.interrupt(details[0])
         elif verb == "stop":

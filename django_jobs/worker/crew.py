@@ -12,8 +12,8 @@ from typing import Any
 from django_jobs import events
 from django_jobs.definitions import is_async_name
 from django_jobs.records import ErrorRecord, Outcome
-from django_jobs.states import Reason, Verdict
-from django_jobs.worker import deaths, processes
+from django_jobs.states import REFUNDED_VERDICTS, Reason, Verdict
+from django_jobs.worker import announce, deaths, processes
 from django_jobs.worker.dispatcher import Dispatcher
 from django_jobs.worker.lanes import Assigned
 from django_jobs.worker.pool import Child, Phase, Pool
@@ -44,15 +44,17 @@ class Crew:
     ) -> None:
         self.pool = pool
         self.dispatcher = dispatcher
+        #: Runs that ended their task or used an attempt, and runs given back.
         self.finished = 0
-        #: Interrupted tasks may tidy up for so long, in seconds.
-        self.grace = 5.0
+        self.returned = 0
+        self._worker_id = ""
         self._selector = selector
         self._report = report
 
     # -- for the loop ----------------------------------------------------------------
 
     def start_missing(self, worker_id: str) -> None:
+        self._worker_id = worker_id
         for child in self.pool.start_missing(worker_id):
             self._selector.register(
                 child.channel, selectors.EVENT_READ, lambda one=child: self._hear(one)
@@ -80,6 +82,11 @@ class Crew:
         }
 
     @property
+    def runs(self) -> int:
+        """How many runs are over."""
+        return self.finished + self.returned
+
+    @property
     def is_busy(self) -> bool:
         return any(child.load for child in self.pool)
 
@@ -98,16 +105,20 @@ class Crew:
         for child in self.pool:
             child.recall()
 
-    def interrupt(self, task_ids: set[str] | None, grace: float) -> None:
-        """Ask running tasks (None: all) to leave; they are killed after the grace."""
+    def interrupt(self, revoked: set[str] | None, grace: float) -> None:
+        """Ask revoked tasks that run (None: all that do) to leave.
+
+        They are killed after the grace, in seconds.
+        """
         kill_at = time.monotonic() + grace
         for child in self.pool:
             for lane in child.lanes.values():
                 for task_id, assigned in lane.running.items():
-                    is_meant = task_ids is None or task_id in task_ids
+                    is_meant = revoked is None or task_id in revoked
                     if is_meant and assigned.kill_at is None:
                         assigned.kill_at = kill_at
-                        child.channel.post(["interrupt", task_id])
+                        assigned.is_revoked = revoked is not None
+                        child.channel.post(["interrupt", task_id, assigned.is_revoked])
 
     def abandon(self, reason: str) -> None:
         """Kill all children and forget their tasks: we have no right to them."""
@@ -173,13 +184,18 @@ class Crew:
             return
         self._remove(child, outcome.id, now)
         child.finished += 1
-        self.finished += 1
+        self._count(assigned, outcome)
         task = assigned.task
         seconds = outcome.finished - outcome.started
         self.dispatcher.learn(task.name, is_async_name(task.name), seconds)
         if not outcome.recorded:
             self._report(outcome)
         self._recycle_if_used_up(child)
+
+    def _count(self, assigned: Assigned, outcome: Outcome) -> None:
+        is_refunded = outcome.verdict in REFUNDED_VERDICTS and not assigned.is_revoked
+        self.returned += is_refunded
+        self.finished += not is_refunded
 
     @staticmethod
     def _remove(child: Child, task_id: str, now: float) -> Assigned | None:
@@ -259,7 +275,17 @@ class Crew:
             running, waiting = lane.take_all()
             self.dispatcher.take_back([one.task for one in waiting], now)
             for assigned in running:
-                self._report(deaths.outcome_of_death(assigned, how, child.killed_for))
+                outcome = deaths.outcome_of_death(assigned, how, child.killed_for)
+                self._count(assigned, outcome)
+                # The child would have said it. Receivers of signals are not told:
+                # the parent runs no user code.
+                announce.log_attempt(
+                    assigned.task,
+                    self._worker_id,
+                    outcome,
+                    is_revoked=assigned.is_revoked,
+                )
+                self._report(outcome)
 
     def forget(self, child: Child) -> None:
         """Stop listening to a child."""

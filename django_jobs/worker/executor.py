@@ -89,9 +89,10 @@ class Executor:
         self.interruptions = interruptions
         self._contexts: dict[str, TaskContext] = {}
 
-    def ask_to_stop(self, task_id: str) -> None:
+    def ask_to_stop(self, task_id: str, is_revoked: bool = False) -> None:
         """Make ``should_stop`` of a running task's context true."""
         if (context := self._contexts.get(task_id)) is not None:
+            context.is_revoked = is_revoked
             context.stop()
 
     def run(self, task: ClaimedTask) -> Outcome:

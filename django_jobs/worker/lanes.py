@@ -25,6 +25,8 @@ class Assigned:
     started: float = 0.0
     #: Monotonic time by which the interrupted task must be gone; None as a rule.
     kill_at: float | None = None
+    #: It was asked to leave since the task is revoked.
+    is_revoked: bool = False
 
     @property
     def deadline(self) -> float | None:

@@ -124,6 +124,7 @@ class Supervisor:
             "worker_stopped",
             worker=self.identity.worker.id,
             finished=self.crew.finished,
+            returned=self.crew.returned,
         )
         signals.worker_stopped.send_robust(NewWorker, worker=self.identity.worker)
 
@@ -175,7 +176,7 @@ class Supervisor:
 
     def _has_done_enough(self) -> bool:
         most = self.options.max_tasks
-        if most is not None and self.crew.finished >= most:
+        if most is not None and self.crew.runs >= most:
             return True
         return (
             self.options.is_burst
@@ -195,7 +196,7 @@ class Supervisor:
         most = self.options.max_tasks
         if most is None:
             return MOST_CLAIMED
-        return most - self.crew.finished - len(self._held_ids())
+        return most - self.crew.runs - len(self._held_ids())
 
     # -- what the threads report -------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,10 +47,14 @@ def test_after_a_hard_limit_the_next_task_runs(
 def test_the_limit_of_a_call_beats_that_of_the_task(
     start_worker: StartWorker, audit: Path
 ) -> None:
-    start_worker("--processes", "1")
-    tasks.sleep.using(time_limit=0.3, max_attempts=1).enqueue(30)
+    worker = start_worker("--processes", "1")
+    task = tasks.sleep.using(time_limit=0.3, max_attempts=1).enqueue(30)
     wait_for(finished(1))
     assert "0.3 s" in DeadLetter.objects.get().message
+    line = (
+        rf"ERROR +event=task_finished task=\S+ id={task.id} attempt=1 verdict=failed "
+    )
+    assert len(re.findall(line, worker.output())) == 1
 
 
 @pytest.mark.parametrize("task", [tasks.tidy_up, tasks.async_tidy_up])
@@ -104,6 +109,10 @@ def test_a_revoked_running_task_is_interrupted(
     result.refresh()
     assert result.status == State.REVOKED
     assert worker.children() == children
+    line = rf"WARNING +event=task_finished .*id={result.id} .*verdict=revoked \S+$"
+    assert len(re.findall(line, worker.output(), re.MULTILINE)) == 1
+    worker.stop()
+    assert "finished=1 returned=0" in worker.output()
 
 
 def test_a_task_that_ignores_its_interruption_is_killed(

@@ -356,7 +356,7 @@ def test_an_interrupted_task_that_stays_costs_its_process(scene: Scene) -> None:
     child = scene.add_child(threads=2)
     (task, other) = scene.give(2, time_limit=1e12)
     scene.crew.interrupt({task.id}, grace=0.0)
-    assert scene.told(child)[-1] == ["interrupt", task.id]
+    assert scene.told(child)[-1] == ["interrupt", task.id, True]
     scene.crew.check(now=float("inf"))
     assert child.killed_for == ("interrupted", task.id)
     assert other.id in scene.crew.held_ids()
@@ -368,7 +368,7 @@ def test_an_interruption_is_asked_for_once(scene: Scene) -> None:
     scene.told(child)
     for _ in range(3):
         scene.crew.interrupt(None, grace=5.0)
-    assert scene.told(child) == [["interrupt", task.id]]
+    assert scene.told(child) == [["interrupt", task.id, False]]
 
 
 def test_what_waits_is_not_interrupted(scene: Scene) -> None:
@@ -377,7 +377,7 @@ def test_what_waits_is_not_interrupted(scene: Scene) -> None:
     running, _ = scene.give(2)
     scene.told(child)
     scene.crew.interrupt(None, grace=5.0)
-    assert scene.told(child) == [["interrupt", running.id]]
+    assert scene.told(child) == [["interrupt", running.id, False]]
 
 
 # -- recycling ---------------------------------------------------------------------
@@ -447,3 +447,108 @@ def test_the_log_names_the_child_that_is_gone(
     scene.crew._bury(child)
     words = f'event=child_gone pid={NOBODY} code=-9 killed_for="time limit"'
     assert words in caplog.messages
+
+
+# -- the line of an attempt that its child did not survive -------------------------
+
+LINES = [
+    ("died", {}, "crashed", "WorkerLost", logging.WARNING),
+    ("died", {"crashes": 2}, "failed", "WorkerLost", logging.ERROR),
+    ("over its limit", {}, "retry", "TimeLimitExceeded", logging.WARNING),
+    ("over its limit", {"attempt": 3}, "failed", "TimeLimitExceeded", logging.ERROR),
+    ("neighbour", {}, "interrupted", "TaskInterrupted", logging.WARNING),
+    ("interrupted", {}, "interrupted", "TaskInterrupted", logging.WARNING),
+    ("revoked", {}, "revoked", "", logging.WARNING),
+    ("revoked and died", {"crashes": 2}, "revoked", "WorkerLost", logging.WARNING),
+]
+
+
+@pytest.mark.parametrize(("how", "changes", "verdict", "error", "level"), LINES)
+def test_the_parent_says_what_an_attempt_came_to_that_ended_with_its_child(
+    how: str,
+    changes: dict[str, int],
+    verdict: str,
+    error: str,
+    level: int,
+    scene: Scene,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    child = scene.add_child()
+    scene.crew.start_missing("the worker")
+    (task,) = scene.give(time_limit=5.0, queue_name="mail", **changes)
+    end(scene, child, how, task.id)
+    (record,) = [one for one in caplog.records if one.name == "django_jobs.task"]
+    fields = vars(record)
+    assert (fields["event"], record.levelno) == ("task_finished", level)
+    assert (fields["task"], fields["task_id"]) == (task.name, task.id)
+    assert (fields["attempt"], fields["verdict"]) == (task.attempt, verdict)
+    assert fields.get("error", "").rpartition(".")[2] == error
+    assert (fields["queue"], fields["worker"]) == ("mail", "the worker")
+    assert fields["duration_ms"] > 0
+
+
+def end(scene: Scene, child: FakeChild, how: str, task_id: str) -> None:
+    """Have a child end in the way told; it runs one task."""
+    if how.startswith("revoked"):
+        scene.crew.interrupt({task_id}, grace=0.0)
+    elif how == "interrupted":
+        scene.crew.interrupt(None, grace=0.0)
+    if how == "neighbour":
+        child.kill("time limit", "another task")
+    elif "died" not in how:
+        scene.crew.check(now=float("inf"))
+    scene.crew._bury(child)
+
+
+def test_an_untouched_task_of_a_dead_child_has_no_line(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.dispatcher.learn(claimed().name, False, 0.001)
+    child = scene.add_child()
+    running, _ = scene.give(2)
+    scene.crew._bury(child)
+    lines = [one for one in caplog.records if one.name == "django_jobs.task"]
+    assert [vars(line)["task_id"] for line in lines] == [running.id]
+
+
+# -- counting ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verdict", "finished", "returned"),
+    [
+        (Verdict.SUCCESSFUL, 1, 0),
+        (Verdict.FAILED, 1, 0),
+        (Verdict.RETRY, 1, 0),
+        (Verdict.SNOOZED, 0, 1),
+        (Verdict.INTERRUPTED, 0, 1),
+    ],
+)
+def test_what_is_given_back_is_not_finished(
+    scene: Scene, verdict: Verdict, finished: int, returned: int
+) -> None:
+    child = scene.add_child()
+    (task,) = scene.give()
+    scene.say(child, ["done", row(task, verdict=verdict)])
+    assert (scene.crew.finished, scene.crew.returned) == (finished, returned)
+    assert scene.crew.runs == 1
+
+
+def test_a_revoked_task_that_was_interrupted_is_finished(scene: Scene) -> None:
+    child = scene.add_child()
+    (task,) = scene.give()
+    scene.crew.interrupt({task.id}, grace=5.0)
+    scene.say(child, ["done", row(task, verdict=Verdict.INTERRUPTED)])
+    assert (scene.crew.finished, scene.crew.returned) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("how", "counts"), [("died", (1, 0)), ("interrupted", (0, 1)), ("revoked", (1, 0))]
+)
+def test_runs_that_end_with_their_child_are_counted(
+    scene: Scene, how: str, counts: tuple[int, int]
+) -> None:
+    child = scene.add_child()
+    (task,) = scene.give()
+    end(scene, child, how, task.id)
+    assert (scene.crew.finished, scene.crew.returned) == counts
