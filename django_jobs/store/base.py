@@ -116,8 +116,8 @@ class Store(ABC):
         """End the leases of workers whose process is known to be dead."""
 
     @abstractmethod
-    def rescue(self, limit: int = 500) -> int:
-        """Take back what dead workers held; return how many tasks.
+    def rescue(self, limit: int = 500) -> list[str]:
+        """Take back what dead workers held; return the ids of the tasks.
 
         Each becomes READY with one crash more, or a dead letter when its crash budget
         is used up; an Attempt (CRASHED) is kept. Rows of dead workers that hold

@@ -105,7 +105,7 @@ class Workers(Completing):
         self.run_in(EXPIRE_WORKERS, worker_ids)
 
     @own_transaction
-    def rescue(self, limit: int = 500) -> int:
+    def rescue(self, limit: int = 500) -> list[str]:
         dead = [as_id(row[0]) for row in self.rows(DEAD_WORKERS)]
         marks = ", ".join(["%s"] * len(dead))
         alive = f"w.id NOT IN ({marks})" if dead else "TRUE"
@@ -113,7 +113,7 @@ class Workers(Completing):
         rows = self.rows(template, [*map(self.to_id, dead), limit])
         self._settle(rows, Verdict.CRASHED, LOST)
         self.run_in(FORGET_WORKERS, dead)
-        return len(rows)
+        return [as_id(row[0]) for row in rows]
 
     def held(self, worker_id: str) -> list[tuple[str, int]]:
         rows = self.rows(HELD, [self.to_id(worker_id)])

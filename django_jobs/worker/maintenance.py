@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from django_jobs import events
 from django_jobs.store import Store
@@ -51,10 +52,10 @@ def chores(lease: float) -> list[Chore]:
 def rescue(store: Store) -> bool:
     """Take back a batch of what dead workers held; True when there may be more."""
     expire_dead_neighbours(store)
-    count = store.rescue(RESCUE_BATCH)
-    if count:
-        events.log(logger, logging.WARNING, "rescued", tasks=count)
-    return count == RESCUE_BATCH
+    ids = store.rescue(RESCUE_BATCH)
+    if ids:
+        _say("rescued", ids, tasks=len(ids))
+    return len(ids) == RESCUE_BATCH
 
 
 def expire_dead_neighbours(store: Store) -> None:
@@ -72,8 +73,15 @@ def expire_dead_neighbours(store: Store) -> None:
         if started and processes.pid_start(pid) != started
     ]
     if dead:
-        events.log(logger, logging.WARNING, "workers_dead", workers=len(dead))
+        _say("workers_dead", dead, workers=len(dead))
         store.expire_workers(dead)
+
+
+def _say(event: str, ids: list[str], **count: Any) -> None:
+    """Log how many are concerned, and which; of many only the first."""
+    more = len(ids) - events.MOST_IDS
+    named = ids[: events.MOST_IDS] + ([f"+{more}"] if more > 0 else [])
+    events.log(logger, logging.WARNING, event, **count, ids=named)
 
 
 class _Pruner:

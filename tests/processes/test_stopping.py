@@ -80,6 +80,9 @@ def test_a_task_that_does_not_leave_is_killed_and_loses_no_attempt(
     assert worker.stop() == 0
     task = Task.objects.get()
     assert (task.state, task.attempt, task.crashes) == (State.READY, 0, 0)
+    assert worker.output().count("event=task_finished ") == 1
+    assert f"id={task.pk} attempt=1 verdict=interrupted" in worker.output()
+    assert "finished=0 returned=1" in worker.output()
 
 
 def test_a_second_signal_skips_ahead(start_worker: StartWorker, audit: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_revoked_task_of_a_worker_that_leaves_is_revoked(store: Store) -> None
 def test_the_tasks_of_the_living_are_left_alone(store: Store) -> None:
     register(store)
     claim_new(store, 3)
-    assert store.rescue() == 0
+    assert store.rescue() == []
     assert Task.objects.filter(state="RUNNING").count() == 3
 
 
@@ -118,7 +118,7 @@ def test_the_tasks_of_a_dead_worker_are_taken_back(
         register(store, lease=0.0)
     (task,) = claim_new(store)
     claimed_at = Task.objects.get().last_attempted_at
-    assert store.rescue() == 1
+    assert store.rescue() == [task.id]
     row, kept = Task.objects.get(), Attempt.objects.get()
     assert (row.state, row.attempt, row.crashes) == (State.READY, 1, 1)
     assert row.started_at == kept.started_at == claimed_at
@@ -130,9 +130,9 @@ def test_the_tasks_of_a_dead_worker_are_taken_back(
 @override_settings(DJANGO_JOBS={"CRASH_BUDGET": 2})
 def test_a_task_whose_workers_die_becomes_a_dead_letter(store: Store) -> None:
     (task,) = claim_new(store)
-    assert store.rescue() == 1
+    assert store.rescue() == [task.id]
     assert len(claim(store)) == 1
-    assert store.rescue() == 1
+    assert store.rescue() == [task.id]
     assert DeadLetter.objects.get().reason == Reason.CRASHES
     assert verdicts(task.id) == [Verdict.CRASHED] * 2
 
@@ -140,16 +140,16 @@ def test_a_task_whose_workers_die_becomes_a_dead_letter(store: Store) -> None:
 def test_a_revoked_task_of_a_dead_worker_is_revoked(store: Store) -> None:
     (task,) = claim_new(store)
     store.revoke([task.id])
-    assert store.rescue() == 1
+    assert store.rescue() == [task.id]
     assert (places(task.id), verdicts(task.id)) == (["Result"], [Verdict.CRASHED])
 
 
 def test_a_rescue_has_a_limit(store: Store) -> None:
     register(store, lease=0.0)
     claim_new(store, 5)
-    assert [store.rescue(3), Worker.objects.count()] == [3, 1]
-    assert [store.rescue(3), Worker.objects.count()] == [2, 0]
-    assert store.rescue(3) == 0
+    assert [len(store.rescue(3)), Worker.objects.count()] == [3, 1]
+    assert [len(store.rescue(3)), Worker.objects.count()] == [2, 0]
+    assert store.rescue(3) == []
 
 
 def test_a_rescued_task_that_is_claimed_again_is_not_rescued_twice(
@@ -159,7 +159,7 @@ def test_a_rescued_task_that_is_claimed_again_is_not_rescued_twice(
     store.rescue()
     register(store, OTHER_WORKER)
     assert len(claim(store, 1, OTHER_WORKER)) == 1
-    assert store.rescue() == 0
+    assert store.rescue() == []
 
 
 # -- a running task --------------------------------------------------------------------

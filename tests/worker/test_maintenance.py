@@ -31,9 +31,10 @@ class ChoreStore:
     def expire_workers(self, worker_ids: list[str]) -> None:
         self.expired += worker_ids
 
-    def rescue(self, limit: int) -> int:
+    def rescue(self, limit: int) -> list[str]:
         self.asked.append(("rescue", limit))
-        return self.rescuable.pop(0) if self.rescuable else 0
+        count = self.rescuable.pop(0) if self.rescuable else 0
+        return [f"t{number}" for number in range(count)]
 
     def claim_chore(self, name: str, every: float) -> bool:
         self.asked.append(("claim_chore", name, every))
@@ -101,7 +102,22 @@ def test_a_full_batch_of_rescued_means_more(
 ) -> None:
     store.rescuable = [count]
     assert chore("rescue").work(store) is has_more
-    assert (f"event=rescued tasks={count}" in caplog.text) is (count > 0)
+    assert (f"event=rescued tasks={count} ids=t0,t1" in caplog.text) is (count > 0)
+
+
+FIRST_TEN = "0,1,2,3,4,5,6,7,8,9"
+
+
+@pytest.mark.parametrize(
+    ("count", "ids"), [(1, "0"), (10, FIRST_TEN), (12, f"{FIRST_TEN},+2")]
+)
+def test_the_log_names_the_workers_that_are_dead(
+    store: Any, count: int, ids: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.neighbours = [(str(number), NOBODY, "77") for number in range(count)]
+    chore("rescue").work(store)
+    assert caplog.messages == [f"event=workers_dead workers={count} ids={ids}"]
+    assert len(store.expired) == count
 
 
 # -- prune -------------------------------------------------------------------------
