@@ -439,6 +439,9 @@ def test_what_is_no_dead_letter_is_named_and_the_others_are_retried() -> None:
         (["--error", "rror"], []),
         (["--error", "KeyError", "--queue", "mail"], [1]),
         (["--error", "%"], []),
+        (["--error", "keyerror"], []),
+        (["--error", "Builtins.KeyError"], []),
+        (["--error", "KeyError "], []),
     ],
 )
 def test_dead_letters_are_chosen_by_what_they_have_in_common(
@@ -453,6 +456,41 @@ def test_dead_letters_are_chosen_by_what_they_have_in_common(
     assert DeadLetter.objects.count() == 4
     ask("retry", *words, "--yes")
     assert DeadLetter.objects.count() == 4 - len(numbers)
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        ("Valueerror", " Did you mean 'builtins.ValueError'?"),
+        ("VALUEERROR", " Did you mean 'builtins.ValueError'?"),
+        ("KeyEror", " Did you mean 'builtins.KeyError'?"),
+        ("shop.ValueError", " Did you mean 'builtins.ValueError'?"),
+        ("zzzzzz", ""),
+    ],
+)
+def test_an_error_that_no_dead_letter_has_is_answered_with_those_they_have(
+    error: str, hint: str
+) -> None:
+    rows.dead_letter(1)
+    rows.dead_letter(2, exception_class="builtins.ValueError")
+    rows.dead_letter(3, exception_class="", reason="no worker knows this task")
+    answer = ask("retry", "--error", error, "--yes")
+    assert answer.notes.splitlines()[0] == f"No dead letter matches.{hint}"
+    assert DeadLetter.objects.count() == 3
+
+
+def test_an_error_that_is_there_is_not_proposed() -> None:
+    rows.dead_letter(1)
+    answer = ask("retry", "--error", "KeyError", "--queue", "reports")
+    assert answer.notes.splitlines()[0] == "No dead letter matches."
+
+
+def test_a_part_without_the_right_error_does_not_end_the_search() -> None:
+    for number in range(1, 6):
+        rows.dead_letter(number, exception_class="builtins.Keyerror")
+    rows.dead_letter(6)
+    found = get_store().find_dead_letters(error="KeyError", limit=2)
+    assert found == [rows.key(6)]
 
 
 def test_many_are_retried_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,24 @@ def hint_about_task(name: str | None, alias: str) -> str:
     return f" Mind that no task is registered by the name {name!r}.{hint}"
 
 
+def hint_about_error(error: str | None, alias: str) -> str:
+    """Propose the classes of errors of dead letters that look like this one."""
+    if error is None:
+        return ""
+    rows = DeadLetter.objects.using(alias).order_by("-pk")
+    rows = rows.exclude(exception_class="")
+    paths = rows.values_list("exception_class", flat=True)[:_ROWS_FOR_NAMES]
+    known = set(paths)
+    if any(_is_last_part(error, path) for path in known):
+        return ""  # it is there; something else keeps its tasks out
+    same = [path for path in known if _is_last_part(error.lower(), path.lower())]
+    return _proposal(sorted(same)) if same else did_you_mean(error, known)
+
+
+def _is_last_part(name: str, path: str) -> bool:
+    return f".{path}".endswith(f".{name}")
+
+
 def _names_in_tables(alias: str) -> set[str]:
     names: set[str] = set()
     for model in (Task, Result, DeadLetter):
@@ -113,7 +131,10 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     known = sorted(set(names) - {name})
     near = [each for each in known if each.endswith(f".{name}")]
     near = near or difflib.get_close_matches(name, known, 1)
-    near = near or _near_last_parts(name, known)
+    return _proposal(near or _near_last_parts(name, known))
+
+
+def _proposal(near: list[str]) -> str:
     proposed = " or ".join(map(repr, near[:_MOST_PROPOSED]))
     return f" Did you mean {proposed}?" if proposed else ""
 

@@ -198,7 +198,7 @@ class Store(ABC):
     ) -> list[str]:
         """Return the ids of dead letters, the oldest first, from one id on.
 
-        ``error`` is the path of an exception's class, or its last part.
+        ``error`` is the path of an exception's class, or its last part; case matters.
         """
 
     @abstractmethod

@@ -42,7 +42,8 @@ SELECT (SELECT COUNT(*) FROM {result} WHERE %(past)s)
 """
 PAST_RETENTION = COUNT_FINISHED % {"past": "prune_at <= {now}"}
 FINISHED_BEFORE = COUNT_FINISHED % {"past": "finished_at <= {later[%s]}"}
-#: The path of a class, or its last part.
+#: The path of a class, or its last part. By the collation of the database, which may
+#: take Valueerror for ValueError: the rows are looked at once more.
 OF_ERROR = "(exception_class = %s OR exception_class LIKE %s ESCAPE '!')"
 
 
@@ -87,13 +88,25 @@ class Listing(Dialect):
             "queue_name = %s": [queue_name],
             "name = %s": [name],
             OF_ERROR: [error, error and _ends_with(error)],
-            "id > %s": [after and self.to_id(after)],
         }
+        while rows := self._dead_letters(conditions, after, limit):
+            found = [as_id(row[0]) for row in rows if _is_of_error(row[1], error)]
+            if found:
+                return found
+            after = as_id(rows[-1][0])
+        return []
+
+    def _dead_letters(
+        self, conditions: dict[str, list[Any]], after: str | None, limit: int
+    ) -> list[Any]:
+        """Return ids and classes of errors of the dead letters behind one."""
+        conditions = {**conditions, "id > %s": [after and self.to_id(after)]}
         given = {key: each for key, each in conditions.items() if each[0] is not None}
         where = " AND ".join(given) or "1 = 1"
-        query = f"SELECT id FROM {{dead_letter}} WHERE {where} ORDER BY id LIMIT %s"
+        columns = "SELECT id, exception_class FROM {dead_letter}"
+        query = f"{columns} WHERE {where} ORDER BY id LIMIT %s"
         params = [value for each in given.values() for value in each]
-        return [as_id(row[0]) for row in self.rows(query, [*params, limit])]
+        return self.rows(query, [*params, limit])
 
     def count_prunable(self, *, older_than: float | None = None) -> int:
         if older_than is None:
@@ -127,6 +140,10 @@ class Listing(Dialect):
         age = None if due is None or now is None else (now - due).total_seconds()
         count = self.rows(COUNT_DEAD_LETTERS)[0][0]
         return Backlog(age if age is None else max(age, 0.0), int(count))
+
+
+def _is_of_error(path: str, error: str | None) -> bool:
+    return error is None or path == error or path.endswith(f".{error}")
 
 
 def _ends_with(error: str) -> str:

@@ -132,7 +132,7 @@ class Command(BaseCommand):
             alias=options["database"],
         )
         if not found:
-            self.note("No dead letter matches." + _hint_about_task(options))
+            self.note("No dead letter matches." + _hints(options))
         if len(found) > 1 and not (options["yes"] or options["dry_run"]):
             self._confirm(f"Retry {_tasks(len(found))}?")
         return found
@@ -288,6 +288,12 @@ def _why_failed(alias: str, error: DatabaseError) -> str:
 def _hint_about_task(options: dict[str, Any]) -> str:
     hint = explaining.hint_about_task(options["task"], options["database"])
     return f" {rendering.one_line(hint.strip(), MOST_NOTED)}" if hint else ""
+
+
+def _hints(options: dict[str, Any]) -> str:
+    """Return what to write instead of filters that match no dead letter."""
+    hint = explaining.hint_about_error(options["error"], options["database"])
+    return _hint_about_task(options) + rendering.one_line(hint, MOST_NOTED)
 
 
 def _tasks(count: int) -> str:
