@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, override_settings
 from django.urls import reverse
 
 from django_jobs.admin import history, lists
@@ -315,13 +315,32 @@ def test_a_lookup_that_a_url_makes_up_is_refused(
     assert superuser.get(list_page(model, **{lookup: "x"})).status_code == 400
 
 
-def test_the_choices_of_filters_never_come_from_a_table_of_tasks(
-    superuser: Client,
+@pytest.mark.parametrize(
+    ("model", "make"),
+    [(Task, rows.task), (Result, rows.result), (DeadLetter, rows.dead_letter)],
+)
+def test_every_queue_that_has_rows_is_offered(
+    superuser: Client, model: Any, make: Any
 ) -> None:
-    rows.one_of_each()
-    for model in LARGE:
-        for sql in queries_of(superuser, list_page(model)):
-            assert "DISTINCT" not in sql
+    make(1, queue_name="low", **({"state": "SCHEDULED"} if model is Task else {}))
+    make(2, queue_name="far")
+    with override_settings(DJANGO_JOBS={"QUEUES": ["default", "declared"]}):
+        text = body(superuser, list_page(model))
+    for name in ("default", "declared", "low", "far"):
+        assert f"?queue={name}" in text
+
+
+def test_queues_are_sought_in_the_rows_in_which_a_filter_searches(
+    superuser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "WINDOW", 3)
+    for number, name in enumerate(["old", "middle", "new", "new", "new"]):
+        rows.result(number, queue_name=name)
+    text = body(superuser, list_page(Result))
+    assert "?queue=new" in text
+    assert "?queue=old" not in text
+    for sql in queries_of(superuser, list_page(Result)):
+        assert "DISTINCT" not in sql or "id" in sql.partition(" WHERE ")[2]
 
 
 # -- finding a task -----------------------------------------------------------------

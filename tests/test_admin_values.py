@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 
 from django_jobs import control
 from django_jobs.models import Attempt, DeadLetter, Result, Schedule, Task, Worker
@@ -93,6 +95,24 @@ def test_a_worker_whose_lease_is_over_is_lost(superuser: Client) -> None:
     assert text.count('data-state="lost"') == 1
     assert text.count('data-state="running"') == 1
     assert 'data-state="lost"' in body(superuser, page(lost))
+
+
+def test_a_worker_whose_heartbeat_is_overdue_may_be_gone(superuser: Client) -> None:
+    row = rows.worker(seen_at=timezone.now())
+    assert "(gone?)" not in body(superuser, list_page(Worker))
+    Worker.objects.update(seen_at=timezone.now() - timedelta(seconds=11))
+    assert "(gone?)" in body(superuser, list_page(Worker))
+    assert "(gone?)" in body(superuser, page(row))
+    Worker.objects.update(expires_at=rows.NOON)
+    assert "(gone?)" not in body(superuser, list_page(Worker))
+
+
+def test_a_worker_shows_what_this_version_tells_of_it(superuser: Client) -> None:
+    row = rows.worker(processes=2, threads=1, coroutines=100)
+    text = body(superuser, page(row))
+    assert "2 x (1 thread + 100 coroutines)" in text
+    for words in ("Memory", "CPU time", "Release", "Busy with", "Requests"):
+        assert words not in text + body(superuser, list_page(Worker))
 
 
 def test_a_task_that_is_being_revoked_says_so(superuser: Client) -> None:

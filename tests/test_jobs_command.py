@@ -101,6 +101,7 @@ def test_the_status_is_aligned_for_people() -> None:
     store = get_store()
     rows.worker(queues="mail:2", running=3)
     rows.worker(id=rows.key(9), name="old", host="far", pid=7, expires_at=rows.NOON)
+    rows.worker(id=rows.key(8), name="web2:3", pid=3, seen_at=rows.at(65))
     status = Status(
         now=rows.at(75),
         queues={"mail": {"READY": 12, "RUNNING": 3}, "reports": {"SCHEDULED": 1}},
@@ -116,9 +117,10 @@ def test_the_status_is_aligned_for_people() -> None:
         "mail        12          0        0        3\n"
         "reports      0          1        0        0\n"
         "\n"
-        "WORKER     STATE    HOST   PID  QUEUES  RUNNING  HEARTBEAT\n"
-        "old        lost     far      7  all           0  1 min 15 s ago\n"
-        "web1:4711  running  web1  4711  mail:2        3  1 min 15 s ago"
+        "WORKER     STATE            HOST   PID  QUEUES  RUNNING  HEARTBEAT\n"
+        "old        lost             far      7  all           0  1 min 15 s ago\n"
+        "web1:4711  running (gone?)  web1  4711  mail:2        3  1 min 15 s ago\n"
+        "web2:3     running          web1     3  all           0  10 s ago"
     )
 
 

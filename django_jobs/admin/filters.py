@@ -1,4 +1,4 @@
-"""Filters whose choices come from code or small tables, never from a large one."""
+"""Filters whose choices come from code, small tables and the newest rows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from django_jobs.admin.lists import oldest_in_window
 from django_jobs.conf import conf
 from django_jobs.definitions import all_definitions
 from django_jobs.models import Queue
 from django_jobs.states import LIVE_STATES, RESULT_STATES, Reason, State, Verdict
 from django_jobs.store import get_store
+
+#: Queues that a filter offers from one table.
+_MOST_OFFERED = 500
 
 
 class ColumnFilter(admin.SimpleListFilter):
@@ -67,7 +71,10 @@ class AttemptVerdictFilter(ColumnFilter):
 
 
 class QueueFilter(ColumnFilter):
-    """The queues that the settings, the tasks and the table of queues name."""
+    """The queues of the settings and of the registered tasks, and those with rows.
+
+    The rows are those in which the filter would search.
+    """
 
     title = _("queue")
     parameter_name = "queue"
@@ -79,8 +86,16 @@ class QueueFilter(ColumnFilter):
         names = {conf().DEFAULT_QUEUE, *conf().QUEUES}
         names.update(each.queue_name for each in all_definitions())
         rows = Queue.objects.using(get_store().alias).values_list("name", flat=True)
-        names.update(rows[:500])
+        names.update(rows[:_MOST_OFFERED])
+        names.update(_queues_with_rows(model_admin.get_queryset(request)))
         return [(name, name) for name in sorted(names)]
+
+
+def _queues_with_rows(queryset: QuerySet[Any]) -> QuerySet[Any]:
+    oldest = oldest_in_window(queryset)
+    rows = queryset.filter(pk__gte=oldest) if oldest else queryset
+    names = rows.order_by().values_list("queue_name", flat=True)
+    return names.distinct()[:_MOST_OFFERED]
 
 
 class TaskNameFilter(ColumnFilter):

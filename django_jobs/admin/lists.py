@@ -16,6 +16,12 @@ MOST_COUNTED = 10_000
 WINDOW = 100_000
 
 
+def oldest_in_window(queryset: QuerySet[Any]) -> Any:
+    """Return the key of the oldest row to search among, None to search all."""
+    keys = queryset.order_by("-pk").values_list("pk", flat=True)
+    return next(iter(keys[WINDOW : WINDOW + 1]), None)
+
+
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     """A paginator that stops counting at a ceiling."""
 
@@ -46,7 +52,10 @@ class LightChangeList(ChangeList):
         self, request: HttpRequest, exclude_parameters: Any = None
     ) -> QuerySet[Any]:
         queryset = super().get_queryset(request, exclude_parameters)
-        if self._must_be_windowed() and (oldest := self._oldest_in_window(request)):
+        oldest = self._must_be_windowed() and oldest_in_window(
+            self._screen.get_queryset(request)
+        )
+        if oldest:
             self.is_windowed = True
             queryset = queryset.filter(pk__gte=oldest)
         shown: QuerySet[Any] = self._screen.get_list_queryset(queryset)
@@ -71,8 +80,3 @@ class LightChangeList(ChangeList):
         return self._screen.is_large and any(
             each.value() is not None and not each.is_indexed for each in filters
         )
-
-    def _oldest_in_window(self, request: HttpRequest) -> Any:
-        newest = self._screen.get_queryset(request).order_by("-pk")
-        keys = newest.values_list("pk", flat=True)[WINDOW : WINDOW + 1]
-        return next(iter(keys), None)

@@ -5,21 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from django_jobs.admin.base import ReadOnlyAdmin
-from django_jobs.admin.rendering import (
-    EMPTY,
-    badge,
-    between,
-    duration,
-    json_block,
-    moment,
-)
+from django_jobs.admin.rendering import badge, between, moment
 from django_jobs.models import Worker
 from django_jobs.store import get_store
-
-_MEGABYTE = 1024 * 1024
+from django_jobs.worker.heartbeat import is_overdue
 
 
 @admin.register(Worker)
@@ -32,7 +26,6 @@ class WorkerAdmin(ReadOnlyAdmin):
         "queues_shown",
         "tasks",
         "size",
-        "memory",
         "heard",
         "up",
     )
@@ -47,24 +40,10 @@ class WorkerAdmin(ReadOnlyAdmin):
                     "host",
                     "pid",
                     "version",
-                    "release",
                 )
             },
         ),
-        (
-            _("Work"),
-            {
-                "fields": (
-                    "queues_shown",
-                    "tasks",
-                    "size",
-                    "memory",
-                    "cpu",
-                    "busy_with",
-                    "requests",
-                )
-            },
-        ),
+        (_("Work"), {"fields": ("queues_shown", "tasks", "size")}),
         (_("Times"), {"fields": ("started", "up", "seen", "heard", "lease_ends")}),
     )
 
@@ -76,7 +55,12 @@ class WorkerAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("state"))
     def state_shown(self, worker: Any) -> str:
-        return badge("lost" if worker.expires_at <= worker.now else worker.state)
+        if worker.expires_at <= worker.now:
+            return badge("lost")
+        state = badge(worker.state)
+        if not is_overdue(worker.seen_at, worker.now):
+            return state
+        return format_html("{} {}", state, _("(gone?)"))
 
     @admin.display(description=_("queues"))
     def queues_shown(self, worker: Worker) -> str:
@@ -88,23 +72,12 @@ class WorkerAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("size"))
     def size(self, worker: Worker) -> str:
-        return _(
-            "%(processes)d x (%(threads)d threads + %(coroutines)d coroutines)"
-        ) % {
-            "processes": worker.processes,
-            "threads": worker.threads,
-            "coroutines": worker.coroutines,
-        }
-
-    @admin.display(description=_("memory"))
-    def memory(self, worker: Worker) -> str:
-        if worker.memory_bytes is None:
-            return EMPTY
-        return f"{worker.memory_bytes / _MEGABYTE:,.0f} MB"
-
-    @admin.display(description=_("CPU time"))
-    def cpu(self, worker: Worker) -> str:
-        return duration(worker.cpu_seconds)
+        threads = ngettext("%d thread", "%d threads", worker.threads)
+        coroutines = ngettext("%d coroutine", "%d coroutines", worker.coroutines)
+        return f"{worker.processes} x ({threads} + {coroutines})" % (
+            worker.threads,
+            worker.coroutines,
+        )
 
     @admin.display(description=_("last heartbeat"))
     def heard(self, worker: Any) -> str:
@@ -125,11 +98,3 @@ class WorkerAdmin(ReadOnlyAdmin):
     @admin.display(description=_("lease ends"))
     def lease_ends(self, worker: Worker) -> str:
         return moment(worker.expires_at)
-
-    @admin.display(description=_("busy with"))
-    def busy_with(self, worker: Worker) -> str:
-        return json_block(worker.current)
-
-    @admin.display(description=_("requests to it"))
-    def requests(self, worker: Worker) -> str:
-        return json_block(worker.commands)

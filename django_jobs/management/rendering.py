@@ -15,6 +15,7 @@ from django_jobs.masking import masked_arguments, masked_value
 from django_jobs.records import AttemptLine, TaskLine, TaskRecord, WorkerLine
 from django_jobs.states import LIVE_STATES, State
 from django_jobs.texts import clean, shorten
+from django_jobs.worker.heartbeat import is_overdue
 
 #: Longest text that is printed in whole.
 MOST_BYTES = 100_000
@@ -174,9 +175,15 @@ def _worker_columns(now: datetime) -> list[_Column]:
         seconds = (now - worker.seen_at).total_seconds()
         return f"{in_words(max(seconds, 0.0))} ago"
 
+    def state(worker: WorkerLine) -> str:
+        if not worker.is_alive:
+            return "lost"
+        gone = " (gone?)" if is_overdue(worker.seen_at, now) else ""
+        return f"{worker.state}{gone}"
+
     return [
         _Column("WORKER", lambda worker: one_line(worker.name)),
-        _Column("STATE", lambda worker: worker.state if worker.is_alive else "lost"),
+        _Column("STATE", state),
         _Column("HOST", lambda worker: one_line(worker.host)),
         _Column("PID", lambda worker: str(worker.pid), is_number=True),
         _Column("QUEUES", lambda worker: one_line(worker.queues) or "all"),

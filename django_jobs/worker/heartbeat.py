@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 
 from django.db import connections
 
 from django_jobs import events
+from django_jobs.conf import conf
 from django_jobs.store import Store
 from django_jobs.worker.outage import Outage, is_trouble
 
@@ -23,6 +25,11 @@ logger = logging.getLogger("django_jobs")
 
 #: How often to look for revocations while something runs, in seconds.
 REVOKE_CHECK = 0.5
+
+
+def is_overdue(seen_at: datetime, now: datetime) -> bool:
+    """Tell whether a worker gave no sign of life for more than two intervals."""
+    return now - seen_at > timedelta(seconds=2 * conf().HEARTBEAT)
 
 
 class Heartbeat:
