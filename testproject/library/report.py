@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from django.db.models import Count
-
 from django_jobs.models import DeadLetter, Result
 from django_jobs.serializers import loads
 
@@ -16,7 +14,8 @@ from .models import SourceFile
 from .tasks import measure, survey
 
 LABEL, NUMBER = 18, 12
-MESSAGES_PER_CLASS = 3
+BULLET = "  - "
+MOST_FAILURES = 20
 
 
 class Measured(NamedTuple):
@@ -30,10 +29,17 @@ class Measured(NamedTuple):
 def lines(done: int, seconds: float, width: int | None = None) -> Iterator[str]:
     """The report; this run finished ``done`` tasks in ``seconds``.
 
-    With a width in characters, longer lines go on in the next one, between words.
+    With a width in characters, longer lines go on in the next one, between words;
+    those of failed files are cut, so that each file keeps to one line.
     """
     for line in _lines(done, seconds):
-        yield line if width is None else _wrapped(line, width)
+        yield line if width is None else _fitted(line, width)
+
+
+def _fitted(line: str, width: int) -> str:
+    if not line.startswith(BULLET):
+        return _wrapped(line, width)
+    return line if len(line) <= width else line[: max(width - 3, 0)] + "..."
 
 
 def _wrapped(line: str, width: int) -> str:
@@ -98,13 +104,15 @@ def _failures(count: int) -> Iterator[str]:
         yield _line("failed", 0, "none: every file could be split into tokens")
         return
     yield _line("failed", count, "dead letters:")
-    failed = DeadLetter.objects.filter(name=measure.name)
-    classes = failed.values_list("exception_class").annotate(Count("id"))
-    for exception_class, number in classes.order_by("exception_class"):
-        yield _line("", number, exception_class.removeprefix("builtins."))
-        letters = failed.filter(exception_class=exception_class).order_by("id")
-        for message in letters.values_list("message", flat=True)[:MESSAGES_PER_CLASS]:
-            yield _line("", "", files.shortened(message)[:140])
+    failed = DeadLetter.objects.filter(name=measure.name).order_by("args")
+    rows = failed.values_list("args", "exception_class", "message")
+    for args, exception_class, message in rows[:MOST_FAILURES]:
+        path = files.shortened(str(loads(args)[0]))
+        error = exception_class.removeprefix("builtins.")
+        told = " ".join(files.shortened(message).replace(f" for {path!r}", "").split())
+        yield f"{BULLET}{path}: {error}: {told}"
+    if count > MOST_FAILURES:
+        yield f"{BULLET}and {count - MOST_FAILURES} more, all of them in the admin"
 
 
 def _surveys() -> Iterator[str]:

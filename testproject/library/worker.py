@@ -15,7 +15,8 @@ STOP_TIMEOUT = 60
 class Worker:
     def __init__(self, manage: Path, log: Path, options: list[str]) -> None:
         self.log = log
-        with log.open("wb") as output:
+        # Appended to: a demo that goes on keeps what its worker wrote before.
+        with log.open("ab") as output:
             # A session of its own: Ctrl-C reaches this program alone, which then
             # stops the worker in an orderly way.
             self.process = subprocess.Popen(

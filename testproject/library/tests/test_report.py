@@ -39,9 +39,10 @@ def measured(name):
     Result.objects.create(**fields)
 
 def failed(name):
-    error = {"exception_class": "builtins.SyntaxError", "message": f"bad {root}/{name}"}
-    catalogued(f"{root}/{name}")
-    DeadLetter.objects.create(**common(measure.name, **error))
+    message = f"bad text for '{root}/{name}': x"
+    error = {"exception_class": "builtins.SyntaxError", "message": message}
+    args = json.dumps([catalogued(f"{root}/{name}")])
+    DeadLetter.objects.create(**common(measure.name, args=args, **error))
 
 def surveyed(count):
     fields = common(survey.name, state="SUCCESSFUL", args=json.dumps([root]))
@@ -79,12 +80,11 @@ def rows_of(lines: list[str]) -> list[str]:
 
 def test_the_counts_of_files_add_up(report: Report) -> None:
     lines = rows_of(report("measured('a.py'); failed('b.py'); catalogued('gone.py')"))
-    assert lines[:5] == [
+    assert lines[:4] == [
         "files 3 each with a task of its own",
         "measured 1",
         "failed 1 dead letters:",
-        "1 SyntaxError",
-        "bad b.py",
+        "- b.py: SyntaxError: bad text: x",
     ]
     assert "the rest 1 revoked, or pruned since" in lines
     assert "largest 5 bytes: a.py" in lines
@@ -105,8 +105,24 @@ def test_a_folder_that_was_surveyed_twice_counts_once(report: Report) -> None:
 
 def test_lines_are_broken_between_words(report: Report) -> None:
     name = "a_rather_long_folder/and_a_file_in_it_with_a_long_name.py"
-    rows = f"measured('{name}'); failed('x_{name}')"
-    lines = report(rows, 80)
-    assert max(map(len, lines)) <= 32 + len("x_" + name)
-    assert sum(line.endswith(name) for line in lines) == 3
+    lines = report(f"measured('{name}')", 80)
+    assert sum(line.endswith(name) for line in lines) == 2
     assert not any(len(line) > 80 for line in lines if name not in line)
+
+
+def test_each_failed_file_has_one_line_that_is_cut_where_it_is_too_long(
+    report: Report,
+) -> None:
+    name = "a_rather_long_folder/and_a_file_in_it_with_a_long_name.py"
+    rows = f"failed('{name}'); failed('b.py')"
+    lines = [line for line in report(rows, 80) if line.startswith("  - ")]
+    assert lines[1:] == ["  - b.py: SyntaxError: bad text: x"]  # they are sorted
+    assert len(lines[0]) == 80
+    assert lines[0].startswith(f"  - {name}: ")
+    assert lines[0].endswith("...")
+
+
+def test_of_many_failed_files_the_first_are_named(report: Report) -> None:
+    lines = report("[failed(f'f{number:02}.py') for number in range(23)]")
+    assert sum("SyntaxError" in line for line in lines) == 20
+    assert "  - and 3 more, all of them in the admin" in lines
