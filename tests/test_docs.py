@@ -349,3 +349,15 @@ def test_the_quick_start_works_as_it_is_written(tmp_path: Path) -> None:
         worker.terminate()
         assert worker.wait(60) == 0
     assert "shop.tasks.divide" in project.manage("jobs", "list", "--state", "failed")
+
+
+@pytest.mark.processes
+def test_the_tests_of_the_guide_to_tests_pass(tmp_path: Path) -> None:
+    page = read("howto/testing.md")
+    project = Project(tmp_path, read("quickstart.md") + page)
+    [(_, session)] = blocks(page, "console")
+    command = session.removeprefix("$ python manage.py ").split()
+    said = project.manage(*command)
+    assert f"Ran {page.count('def test_')} tests" in said
+    assert "\nOK\n" in said
+    assert not (tmp_path / "db.sqlite3").exists()
