@@ -18,9 +18,9 @@ from typing import (
 )
 from uuid import UUID
 
-from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from asgiref.sync import iscoroutinefunction, sync_to_async
 
-from django_jobs import producer
+from django_jobs import calling, producer
 from django_jobs.conf import conf
 from django_jobs.context import Listener, TaskContext
 from django_jobs.exceptions import (
@@ -31,7 +31,7 @@ from django_jobs.exceptions import (
     TaskNotFound,
     UnknownTask,
 )
-from django_jobs.hints import instead_of
+from django_jobs.hints import absent, instead_of, instead_of_call, missing
 from django_jobs.ids import uuid7
 from django_jobs.options import (
     EnqueueOptions,
@@ -43,7 +43,7 @@ from django_jobs.options import (
     refuse_nonsense,
 )
 from django_jobs.parameters import Parameters
-from django_jobs.records import ClaimedTask, NewTask
+from django_jobs.records import NewTask
 from django_jobs.results import TaskResult, fetch_result
 from django_jobs.retries import RetryPolicy, policy_or_default
 from django_jobs.summaries import summarise
@@ -211,14 +211,15 @@ class TaskDefinition(Generic[P, R]):
         return await sync_to_async(self.get_result)(task_id)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function here and now, without the queue."""
-        function = async_to_sync(self.func) if self.is_async else self.func
-        return cast(R, function(*self._context(args, kwargs), *args, **kwargs))
+        """Run the function here and now, without the queue; in a transaction if atomic.
+
+        The transaction is on the queue's database.
+        """
+        return cast(R, calling.call(self._direct(args, kwargs)))
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Await the function here and now, without the queue."""
-        function = self.func if self.is_async else sync_to_async(self.func)
-        return cast(R, await function(*self._context(args, kwargs), *args, **kwargs))
+        """Do as ``call``, without blocking the event loop."""
+        return cast(R, await calling.acall(self._direct(args, kwargs)))
 
     def run(self, context: TaskContext) -> Any:
         """Call the function with the arguments of a claimed task."""
@@ -229,28 +230,11 @@ class TaskDefinition(Generic[P, R]):
         """Return what the result keeps of a return value; raise when it may not."""
         return value
 
-    def _context(self, args: Any, kwargs: Any) -> tuple[TaskContext, ...]:
-        """Return a context that writes nothing, if the function wants one."""
-        if not self.takes_context:
-            return ()
-        task = self.new_task(args, kwargs)
-        claimed = ClaimedTask(
-            id=task.id,
-            lease=0,
-            attempt=1,
-            crashes=0,
-            max_attempts=task.max_attempts,
-            name=task.name,
-            queue_name=task.queue_name,
-            priority=task.priority,
-            args=task.args,
-            kwargs=task.kwargs,
-            metadata=task.metadata,
-            headers=task.headers,
-            time_limit=task.time_limit,
-            is_expired=False,
-        )
-        return (TaskContext(claimed, worker_id=""),)
+    def _direct(self, args: Any, kwargs: Any) -> calling.Call:
+        first = args
+        if self.takes_context:
+            first = (calling.context_of(self.new_task(args, kwargs)), *args)
+        return calling.Call(self.func, first, kwargs, calling.alias_of(self.atomic))
 
     def __call__(self, *args: object, **kwargs: object) -> NoReturn:
         name = self.func.__name__
@@ -263,11 +247,9 @@ class TaskDefinition(Generic[P, R]):
 
         def __getattr__(self, name: str) -> NoReturn:
             """Say what to write in place of what the tasks of others can do."""
-            words = f"{type(self).__name__!r} object has no attribute {name!r}"
             func = self.__dict__.get("func")
-            if func is not None and (ours := instead_of(name, func.__name__)):
-                words = f"{words}; write {ours}"
-            raise AttributeError(words, name=name, obj=self)
+            ours = "" if func is None else instead_of(name, func.__name__)
+            raise missing(self, name, ours)
 
     def __repr__(self) -> str:
         return f"<TaskDefinition {self.name}>"
@@ -300,9 +282,19 @@ class Signature(Generic[R]):
         """Return the same call with options of ``TaskDefinition.using``."""
         return replace(self, definition=self.definition.using(**options))
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise missing(self, name, instead_of_call(name))
+
+        def __or__(self, other: object) -> NoReturn:
+            raise TypeError(f"calls of tasks cannot be joined by |: {absent('chain')}")
+
 
 def enqueue_many(signatures: Iterable[Signature[R]]) -> list[TaskResult[R]]:
     """Enqueue calls of any tasks with one insert; all are refused if one is."""
+    if isinstance(signatures, Signature | TaskDefinition):
+        raise TypeError(_NOT_A_LIST)
     groups: dict[bool | str | None, list[int]] = {}
     tasks, senders = [], []
     for place, signature in enumerate(signatures):
@@ -325,6 +317,11 @@ def enqueue_many(signatures: Iterable[Signature[R]]) -> list[TaskResult[R]]:
 async def aenqueue_many(signatures: Iterable[Signature[R]]) -> list[TaskResult[R]]:
     """Do as ``enqueue_many``, without blocking the event loop."""
     return await sync_to_async(enqueue_many)(signatures)
+
+
+_NOT_A_LIST = (
+    "enqueue_many() takes a list of calls: write enqueue_many([task.s(1), task.s(2)])"
+)
 
 
 def _definition_of(signature: object) -> TaskDefinition[..., Any]:

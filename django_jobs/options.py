@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from django_jobs.conf import conf
 from django_jobs.exceptions import PayloadTooLarge, seconds
-from django_jobs.hints import note_of, our_option
+from django_jobs.hints import absent, note_of, our_option
 from django_jobs.retries import Backoff, ErrorClasses, RetryPolicy
 from django_jobs.serializers import dumps
 
@@ -90,8 +90,7 @@ def read_task_options(given: Mapping[str, Any]) -> TaskOptions:
     """Return the checked options of ``@task``; ValueError says what to write."""
     for name in given:
         if name not in _TASK_CHECKS:
-            hint = _hint(name, _TASK_CHECKS, "@task", "using", _ENQUEUE_CHECKS)
-            raise ValueError(f"there is no option {name!r}{hint}")
+            raise ValueError(no_option_of_task(name, _TASK_CHECKS))
     options = TaskOptions(**_checked(given, _TASK_CHECKS))
     soft, hard = options.soft_time_limit, options.time_limit
     if soft is not None and hard is not None and soft > hard:
@@ -114,6 +113,13 @@ def read_enqueue_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return _checked(some, _ENQUEUE_CHECKS)
 
 
+def no_option_of_task(name: str, names: Iterable[str]) -> str:
+    """Return the words for an option that ``@task`` has not."""
+    return f"there is no option {name!r}" + _hint(
+        name, names, "@task", "using", _ENQUEUE_CHECKS
+    )
+
+
 def no_option_of_using(name: str, names: Iterable[str]) -> str:
     """Return the words for an option that ``using()`` has not."""
     hint = _hint(name, names, "using", "@task", _TASK_CHECKS)
@@ -127,6 +133,8 @@ def _hint(
     ours, example = our_option(name)
     if ours in names:
         return f"; write {here}({example}){note_of(ours)}"
+    if why := absent(name):
+        return f": {why}."
     if ours in others:
         return f"; write {there}({example}){note_of(ours)}"
     return "." + (did_you_mean(name, names) or f" The options are {', '.join(names)}.")

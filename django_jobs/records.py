@@ -132,6 +132,7 @@ class TaskRecord(NamedTuple):
     reason: str
     worker_ids: list[str]  #: one per attempt that counts
     errors: list[ErrorRecord]  #: of the unsuccessful attempts, oldest first
+    progress: str | None = None  #: JSON object, of a running task that told
 
 
 class TaskLine(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -26,11 +26,13 @@ from django_jobs.exceptions import (
     TaskRevoked,
     seconds,
 )
+from django_jobs.hints import instead_of_result, missing
 from django_jobs.ids import canonical
 from django_jobs.records import TaskRecord
 from django_jobs.serializers import loads
 from django_jobs.states import State
 from django_jobs.store import get_store
+from django_jobs.texts import shorten
 
 R = TypeVar("R")
 
@@ -38,6 +40,8 @@ R = TypeVar("R")
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.5
 _PAUSE_GROWTH = 1.5
+#: So much of an error's message is told, in characters.
+_MESSAGE_LENGTH = 200
 
 #: The context of the task that runs here, None outside of tasks.
 running_task: ContextVar[object] = ContextVar("django_jobs_task", default=None)
@@ -98,6 +102,14 @@ def _find_loaded(path: str) -> object:
                 found = getattr(found, name, None)
             return found
     return None
+
+
+class Progress(NamedTuple):
+    """How far a running task is, as it said by ``context.progress()``."""
+
+    current: float
+    total: float | None = None
+    message: str = ""
 
 
 class Commit:
@@ -208,6 +220,12 @@ class TaskResult(Generic[R]):
         return [TaskError(*error[:3]) for error in self.record.errors]
 
     @property
+    def progress(self) -> Progress | None:
+        """How far it is; None when it does not run or did not say."""
+        text = self.record.progress
+        return None if text is None else Progress(**loads(text))
+
+    @property
     def return_value(self) -> R:
         """The value, or the error that says why there is none."""
         value: R = _value_of(self.record)
@@ -281,6 +299,12 @@ class TaskResult(Generic[R]):
                 "worker from writing the result; call it after the transaction"
             )
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what to write in place of what the results of others can do."""
+            raise missing(self, name, instead_of_result(name))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskResult):
             return NotImplemented
@@ -298,13 +322,34 @@ class TaskResult(Generic[R]):
 
 def _too_late(record: TaskRecord, limit: float) -> str:
     """Say in which state a task is after so many seconds, and where to look."""
-    words = f"task {record.name} {record.id} is not finished after {limit:g} s: it is "
-    words += record.state
-    if record.state == State.SCHEDULED and record.run_after is not None:
-        words += f" for {record.run_after:%Y-%m-%d %H:%M:%S %Z}"
+    words = f"task {record.name} {record.id} is not finished after {limit:g} s: "
+    if record.errors:
+        return words + _after_failures(record)
+    words += f"it is {record.state}"
+    if record.state == State.SCHEDULED:
+        words += f" for {_moment(record.run_after)}"
     if record.state in (State.READY, State.SCHEDULED):
         words += "; is a worker running? See manage.py jobs status"
     return words
+
+
+def _after_failures(record: TaskRecord) -> str:
+    """Say what the newest failure was, and how it goes on."""
+    error = record.errors[-1]
+    name = error.exception_class.removeprefix("builtins.")
+    number = record.attempt - (record.state == State.RUNNING)
+    words = f"attempt {number} of {record.max_attempts} failed with {name}"
+    if error.message:
+        words += f": {shorten(error.message, _MESSAGE_LENGTH)}"
+    if record.state == State.SCHEDULED:
+        words += f"; next try at {_moment(record.run_after)}"
+    else:
+        words += f"; it is {record.state}"
+    return f"{words}; see manage.py jobs show {record.id}"
+
+
+def _moment(value: datetime | None) -> str:
+    return "-" if value is None else f"{value:%Y-%m-%d %H:%M:%S %Z}".rstrip()
 
 
 def _content(record: TaskRecord) -> TaskRecord:
@@ -315,6 +360,7 @@ def _content(record: TaskRecord) -> TaskRecord:
         attempt=0,
         crashes=0,
         revoke_requested=False,
+        progress=None,
     )
 
 

@@ -235,9 +235,17 @@ def _hint(value: object) -> str:
     for classes, hint in _HINTS:
         if isinstance(value, classes):
             return f"; pass {hint}"
-    return "; pass text, numbers, lists and dicts"
+    return "; pass text, numbers, lists, dicts, or " + _names_of_tagged()
 
 
+def _names_of_tagged() -> str:
+    """Name the types that travel with a tag."""
+    *names, last = (each.__name__ for each in _TAGGED)
+    return f"{', '.join(names)} and {last}"
+
+
+#: The types of the standard library that come back as they were.
+_TAGGED = (datetime, date, time, timedelta, Decimal, UUID)
 _HINTS: tuple[tuple[tuple[type, ...], str], ...] = (
     ((set, frozenset), "a list: sorted(...)"),
     ((bytes, bytearray, memoryview), "text: base64.b64encode(...).decode()"),

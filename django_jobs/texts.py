@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 
 def clean(text: str, max_bytes: int) -> str:
     """Return the text without what a database refuses, its middle cut when too long.
@@ -20,6 +22,16 @@ def clean(text: str, max_bytes: int) -> str:
 def shorten(text: str, length: int) -> str:
     """Return one line of at most so many characters; the end shows that it was cut."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def progress_in_words(text: str) -> str:
+    """Return the progress that a task has told, JSON, as a line of text."""
+    try:
+        told = json.loads(text)
+        total = "" if told["total"] is None else f" / {told['total']}"
+        return f"{told['current']}{total} {told['message'] or ''}".rstrip()
+    except (ValueError, TypeError, KeyError):
+        return text
 
 
 def _without_middle(raw: bytes, max_bytes: int, dropped: int) -> str:

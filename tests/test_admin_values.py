@@ -12,6 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from django_jobs import control
+from django_jobs.admin.rendering import moment
 from django_jobs.models import Attempt, DeadLetter, Result, Schedule, Task, Worker
 from tests import rows
 from tests.admin_pages import body, list_page, page
@@ -124,6 +125,14 @@ def test_the_progress_of_a_running_task_is_told_in_words(superuser: Client) -> N
     progress = '{"current": 37, "total": 100, "message": "orders of March"}'
     row = rows.task(state="RUNNING", progress=progress)
     assert "37 / 100 orders of March" in body(superuser, page(row))
+
+
+def test_the_first_start_of_a_running_task_is_that_of_its_run(
+    superuser: Client,
+) -> None:
+    row = rows.task(state="RUNNING", last_attempted_at=rows.at(11))
+    shown = body(superuser, page(row))
+    assert shown.count(moment(row.last_attempted_at)) == 2
 
 
 @pytest.mark.parametrize(

@@ -5,26 +5,28 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
+import re
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import django
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import transaction
+from django.db import connections, transaction
 from django.test import override_settings
 from django.utils import timezone
 
 from django_jobs import fetch_result, signals
 from django_jobs.definitions import find_definition, get_definition, is_async_name
 from django_jobs.exceptions import EnqueueError, InvalidArguments
-from django_jobs.models import DeadLetter, Result, Task
+from django_jobs.models import DeadLetter, Queue, Result, Task
 from django_jobs.options import UNSET
 from django_jobs.records import Demand
 from django_jobs.states import Reason, State
@@ -199,7 +201,7 @@ def test_the_async_methods_do_the_same() -> None:
 
 def test_a_result_is_a_dataclass_that_can_be_copied() -> None:
     result = tasks.add.using(run_after=60).enqueue(1)
-    assert dataclasses.asdict(result)["task"]["delay"] == 60
+    assert dataclasses.asdict(result)["task"]["_delay"] == 60
     assert dataclasses.replace(result) == result
 
 
@@ -269,13 +271,31 @@ def test_what_is_no_json_is_refused_before_any_sql(
         for value in (datetime.now(UTC), {1, 2}, object(), uuid.uuid4()):
             with pytest.raises(TypeError, match="Unsupported type: <class"):
                 tasks.echo.enqueue({"deep": [value]})
-        with pytest.raises(ValueError, match="Unsupported value"):
+        with pytest.raises(ValueError, match=r"args\[0\]: Unsupported value"):
             tasks.echo.enqueue(b"\xff")
         for odd in (math.nan, math.inf, circle):
             with pytest.raises(InvalidArguments):
                 tasks.echo.enqueue(odd)
         with pytest.raises(TypeError, match="missing a required argument"):
             tasks.add.enqueue()
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        (datetime(2040, 1, 1), "kwargs['a'][1]['when']: Unsupported type: <class 'dat"),
+        (Decimal(1), "; pass text, or declare the task with @task of django_jobs"),
+        (uuid.uuid4(), "; pass text, or declare the task with @task of django_jobs"),
+        ({1}, "kwargs['a'][1]['when']: Unsupported type: <class 'set'>"),
+    ],
+)
+def test_what_is_no_json_is_named_with_its_task_and_path(
+    argument: Any, words: str
+) -> None:
+    with pytest.raises(TypeError) as caught:
+        tasks.echo.enqueue(1, a=[2, {"when": argument}])
+    assert str(caught.value).startswith("task tests.thirdparty.tasks.echo: kwargs['a']")
+    assert words in str(caught.value)
 
 
 def test_a_task_of_a_script_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,8 +381,73 @@ def test_functions_that_a_worker_cannot_find_are_refused() -> None:
 def test_the_decorator_takes_our_options() -> None:
     declared: Any = tasks.task(max_attempts=5, sensitive=["left"])(plain_function)
     assert declared.max_attempts == 5
-    with pytest.raises(TypeError, match="max_atempts"):
-        tasks.task(max_atempts=5)(plain_function)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("max_atempts", ". Did you mean 'max_attempts'?"),
+        ("bind", "; write @task(takes_context=True)"),
+        ("queue", '; write @task(queue_name="mail")'),
+        ("retries", "; write @task(max_attempts=4), the first attempt included"),
+        ("countdown", "; write using(run_after=60)"),
+        ("delay", "; write using(run_after=60)"),
+        ("rate_limit", ": there are no rate limits yet."),
+        ("nothing", ". The options are priority, queue_name, backend, takes_context, "),
+    ],
+)
+@pytest.mark.parametrize("way", ["class", "decorator"])
+def test_an_option_that_there_is_not_is_answered_with_ours(
+    option: str, words: str, way: str
+) -> None:
+    if way == "decorator" and django.VERSION[:2] == (6, 0):
+        pytest.skip("its decorator takes no further options")
+    make: Any = declare if way == "class" else lambda f, **o: tasks.task(**o)(f)
+    with pytest.raises(TypeError) as caught:
+        make(plain_function, **{option: True})
+    assert str(caught.value).startswith(f"@task: there is no option {option!r}{words}")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("delay", "; write add.enqueue(...)"),
+        ("apply_async", "; write add.using(...).enqueue(...)"),
+        ("s", ""),
+        ("si", ""),
+        ("nothing", ""),
+    ],
+)
+def test_an_attribute_of_other_tasks_is_answered_with_what_there_is(
+    name: str, words: str
+) -> None:
+    assert not hasattr(tasks.add, name)
+    message = f"'JobsTask' object has no attribute {name!r}{words}"
+    with pytest.raises(AttributeError, match=f"^{re.escape(message)}$"):
+        getattr(tasks.add, name)
+
+
+def write_and_fail() -> None:
+    Queue.objects.create(name="half")
+    raise ValueError("half way")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("is_atomic", [False, True])
+def test_a_direct_call_of_an_atomic_task_rolls_back(
+    is_async: bool, is_atomic: bool
+) -> None:
+    task = declare(write_and_fail, atomic=is_atomic)
+    call = async_to_sync(task.acall) if is_async else task.call
+    with pytest.raises(ValueError, match="half way"):
+        call()
+    assert Queue.objects.exists() is not is_atomic
+    other = declare(in_transaction, atomic=True, backend="other")
+    assert other.call() == [False, True]
+
+
+def in_transaction() -> list[bool]:
+    return [connections[alias].in_atomic_block for alias in ("default", "other")]
 
 
 def test_the_worker_finds_the_options_of_the_declaration() -> None:
@@ -413,10 +498,10 @@ def test_tasks_are_equal_and_hashable_by_their_options() -> None:
 
 def test_using_takes_durations_and_keeps_what_it_is_not_given() -> None:
     later = tasks.add.using(run_after=timedelta(minutes=5), priority=4)
-    assert (later.run_after, later.delay, later.priority) == (None, 300, 4)
-    assert later.using(max_attempts=2).delay == 300
+    assert (later.run_after, later._delay, later.priority) == (None, 300, 4)
+    assert later.using(max_attempts=2)._delay == 300
     moment = timezone.now() + timedelta(days=1)
-    assert later.using(run_after=moment).delay is None
+    assert later.using(run_after=moment)._delay is None
     result = later.using(run_after=0.5).enqueue(1)
     assert result.status == Status.READY
     assert Task.objects.get().state == State.SCHEDULED

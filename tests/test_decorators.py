@@ -205,6 +205,10 @@ def test_an_unknown_option_is_answered_with_the_right_one() -> None:
         ("countdown", "; write using(run_after=60)"),
         ("run_after", "; write using(run_after=60)"),
         ("serializer", ". The options are name, queue_name, priority, "),
+        ("rate_limit", ": there are no rate limits yet."),
+        ("unique", ": there are no unique tasks yet."),
+        ("acks_late", ": leave it out, a task whose worker died is run again anyway."),
+        ("schedule", ": there are no periodic tasks yet, enqueue it from a cron job."),
     ],
 )
 def test_an_option_of_other_task_queues_is_answered_with_ours(

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -29,9 +29,10 @@ from django_jobs import (
     enqueue_many,
     fetch_result,
 )
-from django_jobs.definitions import all_definitions, get_definition
+from django_jobs.definitions import TaskDefinition, all_definitions, get_definition
 from django_jobs.exceptions import EnqueueError
 from django_jobs.models import Task
+from django_jobs.options import read_task_options
 from tests.sampleapp import tasks
 
 NOON = datetime(2040, 1, 1, 12, tzinfo=UTC)
@@ -271,7 +272,10 @@ def test_a_limit_shorter_than_the_soft_one_is_refused() -> None:
         ("ignore_result", "; write @task(store_result=False)"),
         ("atomic", "; write @task(atomic=True)"),
         ("priorty", ". Did you mean 'priority'?"),
-        ("link", ". The options are run_after, priority, "),
+        ("serializer", ". The options are run_after, priority, "),
+        ("schedule", "; write using(run_after=60), in seconds"),
+        ("rate_limit", ": there are no rate limits yet."),
+        ("link", ": there are no workflows yet, enqueue the next task at the end"),
     ],
 )
 @pytest.mark.parametrize("value", [60, None])
@@ -445,6 +449,26 @@ def test_a_call_enqueues_itself() -> None:
     assert (call.definition, call.args, call.kwargs) == (tasks.add, (1,), {"b": 2})
 
 
+@pytest.mark.parametrize("calls", [tasks.add.s(1), tasks.add])
+def test_one_call_alone_is_no_list_of_calls(calls: Any) -> None:
+    for function in (enqueue_many, async_to_sync(aenqueue_many)):
+        with pytest.raises(TypeError, match=r"write enqueue_many\(\[task\.s\(1\), "):
+            function(calls)
+
+
+def test_calls_of_others_are_answered_with_ours() -> None:
+    call: Any = tasks.add.s(1)
+    assert not hasattr(call, "delay")
+    with pytest.raises(
+        AttributeError, match=r"; write task\.s\(\.\.\.\)\.enqueue\(\)$"
+    ):
+        call.delay()
+    with pytest.raises(AttributeError, match=r"'Signature' .* attribute 'nothing'$"):
+        call.nothing  # noqa: B018
+    with pytest.raises(TypeError, match=r"joined by \|: there are no workflows yet"):
+        call | call
+
+
 # -- direct calls ------------------------------------------------------------------
 
 
@@ -456,6 +480,46 @@ def test_call_runs_the_function_here() -> None:
 def test_acall_awaits_the_function_here() -> None:
     assert async_to_sync(tasks.add.acall)(1) == 3
     assert async_to_sync(tasks.double.acall)(4) == 8
+
+
+def fail_after_writing() -> None:
+    User.objects.create(username="half")
+    raise ValueError("half way")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("is_atomic", [False, True])
+def test_a_direct_call_of_an_atomic_task_rolls_back(
+    is_async: bool, is_atomic: bool
+) -> None:
+    options = read_task_options({"atomic": is_atomic})
+    definition: Any = TaskDefinition(fail_after_writing, options)
+    call = async_to_sync(definition.acall) if is_async else definition.call
+    with pytest.raises(ValueError, match="half way"):
+        call()
+    assert User.objects.exists() is not is_atomic
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+@override_settings(DJANGO_JOBS={"DATABASE": "other"})
+def test_the_transaction_of_a_direct_call_is_on_the_queues_database() -> None:
+    def look() -> list[bool]:
+        return [connections[alias].in_atomic_block for alias in ("default", "other")]
+
+    options = read_task_options({"atomic": True})
+    assert TaskDefinition(look, options).call() == [False, True]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_direct_call_may_be_part_of_a_transaction() -> None:
+    options = read_task_options({"atomic": True})
+    definition: Any = TaskDefinition(fail_after_writing, options)
+    with transaction.atomic():
+        User.objects.create(username="before")
+        with pytest.raises(ValueError, match="half way"):
+            definition.call()
+    assert [each.username for each in User.objects.all()] == ["before"]
 
 
 def test_a_direct_call_gets_a_context_of_its_own() -> None:

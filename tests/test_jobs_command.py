@@ -321,13 +321,29 @@ def test_a_task_as_json_has_its_values_decoded() -> None:
         *("metadata", "max_attempts", "attempt", "crashes", "enqueued_at"),
         *("run_after", "started_at", "last_attempted_at", "finished_at"),
         *("return_value", "revoke_requested", "reason", "attempts"),
-        *("why_not_run", "log"),
+        *("why_not_run", "log", "progress"),
     }
     assert (data["args"], data["kwargs"]) == ([42], {"to": "Zoe"})
     assert data["return_value"] == {"sent": True}
     (attempt,) = data["attempts"]
     assert attempt["number"] == 1
     assert attempt["traceback"] == rows.TRACEBACK
+
+
+def test_the_progress_of_a_running_task_is_shown() -> None:
+    progress = '{"current": 37, "total": 100, "message": "orders \\u001b of March"}'
+    rows.task(1, state="RUNNING", attempt=1, progress=progress)
+    answer = ask("show", rows.key(1))
+    assert "\nProgress       37 / 100 orders \\x1b of March\n" in answer.out
+    data = ask("show", rows.key(1), "--format", "json").data
+    assert (data["progress"]["current"], data["progress"]["total"]) == (37, 100)
+
+
+def test_the_first_start_of_a_running_task_is_that_of_its_run() -> None:
+    rows.task(1, state="RUNNING", attempt=1, last_attempted_at=rows.at(11))
+    answer = ask("show", rows.key(1))
+    starts = [each.split()[2:] for each in answer.out.splitlines() if "started" in each]
+    assert starts[0] == starts[1] != ["-"]
 
 
 def test_an_id_is_understood_without_its_dashes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -59,6 +60,31 @@ def later() -> Iterator[Callable[[Callable[[], Any]], None]]:
         thread.join(timeout=30)
 
 
+# -- hints -------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("state", "; write result.status"),
+        ("ready", "; write result.is_finished"),
+        ("successful", "; write result.status == State.SUCCESSFUL"),
+        ("result", "; write result.return_value"),
+        ("wait", "; write result.get(timeout=10)"),
+        ("nothing", ""),
+    ],
+)
+def test_an_attribute_of_other_results_is_answered_with_ours(
+    name: str, words: str
+) -> None:
+    result = tasks.add.enqueue(1)
+    assert not hasattr(result, name)
+    message = f"'TaskResult' object has no attribute {name!r}{words}"
+    with pytest.raises(AttributeError, match=f"^{re.escape(message)}$"):
+        getattr(result, name)
+
+
 # -- attributes --------------------------------------------------------------------
 
 
@@ -93,6 +119,45 @@ def test_a_successful_task_has_a_value_and_its_times() -> None:
     assert result.enqueued_at and result.started_at and result.finished_at
     assert result.enqueued_at <= result.started_at <= result.finished_at
     assert result.started_at == result.last_attempted_at
+
+
+@committed
+def test_a_task_that_runs_for_the_first_time_has_started() -> None:
+    result = tasks.add.enqueue(1)
+    hands = Hands()
+    claimed = hands.claim()
+    result.refresh()
+    assert result.started_at is not None
+    assert result.started_at == result.last_attempted_at
+    hands.complete(claimed, Verdict.RETRY, error=ERROR, delay=0)
+    result.refresh()
+    first = result.started_at
+    assert first is not None
+    Task.objects.update(state=State.READY)
+    hands.claim()
+    result.refresh()
+    assert result.last_attempted_at is not None
+    assert result.started_at == first < result.last_attempted_at
+
+
+@committed
+def test_progress_is_read_while_the_task_runs() -> None:
+    result = tasks.add.enqueue(1)
+    assert result.progress is None
+    hands = Hands()
+    claimed = hands.claim()
+    context = TaskContext(claimed, hands.id)
+    context.progress(3, 10, "pages")
+    assert result.progress is None
+    result.refresh()
+    assert result.progress == (3, 10, "pages")
+    assert result.progress.message == "pages"
+    context.progress(0.5)
+    result.refresh()
+    assert result.progress == (0.5, None, "")
+    hands.complete(claimed)
+    result.refresh()
+    assert result.progress is None
 
 
 @committed
@@ -324,6 +389,26 @@ def test_who_waited_in_vain_learns_where_to_look() -> None:
     Hands().claim()
     with pytest.raises(ResultTimeout, match=r": it is RUNNING$"):
         fetch_result(Task.objects.get(state="RUNNING").id).get(timeout=0)
+
+
+@committed
+def test_who_waited_after_a_failure_learns_of_it() -> None:
+    result = tasks.add.enqueue(1)
+    error = ERROR._replace(exception_class="builtins.AttributeError", message="x" * 999)
+    hands = Hands()
+    hands.run(Verdict.RETRY, error=error, delay=3600)
+    with pytest.raises(ResultTimeout) as caught:
+        result.get(timeout=0)
+    words = str(caught.value)
+    assert "; next try at 20" in words
+    assert "UTC; see manage.py jobs show " + result.id in words
+    assert "attempt 1 of 3 failed with AttributeError: xxx" in words
+    assert "is a worker running" not in words
+    assert len(words) < 500
+    Task.objects.update(state=State.READY)
+    hands.claim()
+    with pytest.raises(ResultTimeout, match=r"attempt 1 of 3 .*; it is RUNNING; see"):
+        result.get(timeout=0)
 
 
 @committed

@@ -137,7 +137,12 @@ def test_text_is_compact() -> None:
         ([{"a": [0, frozenset()]}], "args[0]['a'][1]", "sorted("),
         ([b"raw"], "args[0]", "base64"),
         ([bytearray(b"raw")], "args[0]", "base64"),
-        ([1, object()], "args[1]", "object is no JSON type"),
+        (
+            [1, object()],
+            "args[1]",
+            "object is no JSON type; pass text, numbers, lists, dicts, or datetime, "
+            "date, time, timedelta, Decimal and UUID",
+        ),
         ([1, print], "args[1]", "no JSON type"),
         ([Colour.RED], "args[0]", "pass its value"),
         ([User(pk=1)], "args[0]", "pass its pk"),

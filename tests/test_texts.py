@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_jobs.texts import clean, shorten
+from django_jobs.texts import clean, progress_in_words, shorten
 
 
 def test_ordinary_text_stays_as_it_is() -> None:
@@ -37,3 +37,17 @@ def test_huge_text_is_cut_before_it_is_encoded() -> None:
 def test_a_line_shows_that_it_was_cut() -> None:
     assert shorten("abcdef", 6) == "abcdef"
     assert shorten("abcdefg", 6) == "abcde…"
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ('{"current": 3, "total": 10, "message": "pages"}', "3 / 10 pages"),
+        ('{"current": 3, "total": null, "message": ""}', "3"),
+        ('{"current": 3, "total": null, "message": "pages"}', "3 pages"),
+        ("[1]", "[1]"),
+        ("no JSON", "no JSON"),
+    ],
+)
+def test_progress_is_told_in_words(told: str, words: str) -> None:
+    assert progress_in_words(told) == words

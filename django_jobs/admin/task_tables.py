@@ -22,6 +22,7 @@ from django_jobs.admin.rendering import (
 from django_jobs.ids import canonical
 from django_jobs.masking import masked_arguments
 from django_jobs.models import TaskFields
+from django_jobs.states import State
 
 #: Columns that every list of tasks loads.
 LISTED = (
@@ -137,7 +138,10 @@ class TaskTableAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("first started"))
     def started(self, task: TaskFields) -> str:
-        return moment(task.started_at)
+        started_at = task.started_at
+        if started_at is None and getattr(task, "state", None) == State.RUNNING:
+            started_at = task.last_attempted_at  # the first run, under way
+        return moment(started_at)
 
     @admin.display(description=_("last started"))
     def last_started(self, task: TaskFields) -> str:

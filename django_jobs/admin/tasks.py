@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
@@ -15,7 +13,7 @@ from django_jobs.admin.task_tables import ARGUMENTS, LISTED, TaskTableAdmin
 from django_jobs.admin.whereabouts import worker_link
 from django_jobs.models import Task
 from django_jobs.states import State
-from django_jobs.texts import shorten
+from django_jobs.texts import progress_in_words, shorten
 
 
 @admin.register(Task)
@@ -79,14 +77,8 @@ class TaskAdmin(TaskTableAdmin):
 
     @admin.display(description=_("progress"))
     def progress_shown(self, task: Task) -> str:
-        return block(_in_words(task.progress)) if task.progress else EMPTY
-
-
-def _in_words(text: str) -> str:
-    """Return the progress that a task has told as a line of text."""
-    try:
-        told = json.loads(text)
-        line = f"{told['current']} / {told['total']} {told['message'] or ''}"
-    except (ValueError, TypeError, KeyError):
-        line = text
-    return shorten(line, 1000)
+        return (
+            EMPTY
+            if not task.progress
+            else block(shorten(progress_in_words(task.progress), 1000))
+        )

@@ -19,7 +19,7 @@ from django_jobs.backend.bridge import BackendDefinition, definition_of
 from django_jobs.backend.checks import check_backend
 from django_jobs.backend.results import JobsTaskResult, as_task_result
 from django_jobs.backend.tasks import JobsTask
-from django_jobs.backend.values import plain
+from django_jobs.backend.values import plain_arguments
 from django_jobs.results import fetch_result
 
 
@@ -71,8 +71,12 @@ class JobsBackend(BaseTaskBackend):
         self.validate_task(task)
         definition = self._prepared(task)
         try:
-            producer.check_reachable(definition.name, definition.func)
-            new = definition.new_task(plain(list(args)), plain(dict(kwargs)))
+            name = definition.name
+            producer.check_reachable(name, definition.func)
+            new = definition.new_task(
+                plain_arguments(name, "args", list(args)),
+                plain_arguments(name, "kwargs", dict(kwargs)),
+            )
         except (exceptions.UnknownQueue, exceptions.UnreachableTask) as error:
             raise InvalidTask(str(error)) from error
         on_commit = definition.chosen.on_commit

@@ -50,7 +50,7 @@ class BackendDefinition(TaskDefinition[Any, Any]):
         metadata = dict(options.pop("metadata", {}))
         if differing := _difference(options, chosen_options(self.task)):
             metadata[OWN_KEY] = differing
-        if (delay := options.pop("delay", None)) is not None:
+        if (delay := options.pop("_delay", None)) is not None:
             options["run_after"] = delay
         if options.get("max_attempts") is None:
             options["max_attempts"] = max_attempts

@@ -107,15 +107,12 @@ def as_task_result(record: TaskRecord, task: AnyTask | None = None) -> JobsTaskR
         task, metadata = task_of(record, record.metadata)
     else:
         metadata = _parted(record.metadata)[1]
-    started_at = record.started_at
-    if started_at is None and record.state == State.RUNNING:
-        started_at = record.last_attempted_at  # the first run, under way
     result = JobsTaskResult(
         task=task,
         id=record.id,
         status=_STATUSES[State(record.state)],
         enqueued_at=_moment(record.enqueued_at),
-        started_at=_moment(started_at),
+        started_at=_moment(record.started_at),
         finished_at=_moment(record.finished_at),
         last_attempted_at=_moment(record.last_attempted_at),
         args=loads(record.args),

@@ -9,12 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
+from django_jobs import calling
 from django_jobs.backend.api import AnyTask, InvalidTask, Task
 from django_jobs.backend.values import plain
 from django_jobs.exceptions import seconds
-from django_jobs.options import UNSET, TaskOptions, Unset, no_option_of_using
+from django_jobs.hints import instead_of, missing
+from django_jobs.options import (
+    UNSET,
+    TaskOptions,
+    Unset,
+    no_option_of_task,
+    no_option_of_using,
+)
 from django_jobs.retries import Backoff, ErrorClasses, RetryPolicy
 
 _Task = TypeVar("_Task", bound="AnyTask")
@@ -37,10 +45,26 @@ class JobsTask(Task):  # type: ignore[type-arg] # no Generic in Django 6
     store_result: bool = True
     result_retention: float | timedelta | Unset | None = UNSET
     sensitive: bool | tuple[str, ...] = False
-    #: Seconds from the insert, where ``run_after`` is no datetime.
-    delay: float | None = None
     metadata: dict[str, Any] = field(default_factory=dict, hash=False)
     on_commit: bool | str | None = None
+    # Seconds from the insert, where ``run_after`` is no datetime.
+    _delay: float | None = None
+
+    if not TYPE_CHECKING:  # a type checker is to see the fields
+
+        def __new__(cls, **given: Any) -> JobsTask:
+            """Refuse options that there are not, before the dataclass does."""
+            for name in given:
+                if name not in cls.__dataclass_fields__:
+                    raise TypeError(f"@task: {no_option_of_task(name, DECLARABLE)}")
+            return object.__new__(cls)
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what to write in place of what the tasks of others can do."""
+            ours = ""
+            if not name.startswith("_") and name != "func":
+                ours = instead_of(name, self.func.__name__)
+            raise missing(self, name, "" if ".s(" in ours else ours)
 
     def __post_init__(self) -> None:
         for name in ("backoff", "retry_on", "give_up_on", "sensitive"):
@@ -71,10 +95,23 @@ class JobsTask(Task):  # type: ignore[type-arg] # no Generic in Django 6
         options |= {"priority": priority, "queue_name": queue_name, "backend": backend}
         changes = {key: value for key, value in options.items() if value is not None}
         if isinstance(run_after, (int, float, timedelta)):
-            changes |= {"run_after": None, "delay": seconds(run_after)}
+            changes |= {"run_after": None, "_delay": seconds(run_after)}
         elif run_after is not None:
-            changes |= {"run_after": run_after, "delay": None}
+            changes |= {"run_after": run_after, "_delay": None}
         return replace(self, **changes)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function here and now, without the queue; as ``atomic`` says."""
+        return calling.call(self._direct(args, kwargs))
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        """Do as ``call``, without blocking the event loop."""
+        return await calling.acall(self._direct(args, kwargs))
+
+    def _direct(self, args: Any, kwargs: Any) -> calling.Call:
+        database = self.get_backend().options.get("DATABASE")
+        alias = calling.alias_of(self.atomic, database)
+        return calling.Call(self.func, args, kwargs, alias)
 
 
 def _checked(metadata: Any) -> dict[str, Any]:
@@ -98,9 +135,18 @@ USING_OPTIONS: Final = (
     "metadata",
     "on_commit",
 )
+#: Options of the decorator: Django's, then ours.
+DECLARABLE: Final = (
+    *("priority", "queue_name", "backend", "takes_context"),
+    *(
+        each.name
+        for each in fields(JobsTask)
+        if each.name not in {*(one.name for one in fields(Task)), "_delay"}
+    ),
+)
 _DJANGOS: Final = ("priority", "queue_name", "run_after", "backend")
 #: Fields in which a copy by ``using()`` may differ, beside those with a column.
-CHOSEN: Final = (*USING_OPTIONS, "run_after", "delay", "backend")
+CHOSEN: Final = (*USING_OPTIONS, "run_after", "_delay", "backend")
 #: Options of a declaration that hold for all of its copies.
 _DECLARED: Final = tuple(
     each.name for each in fields(TaskOptions) if each.name not in ("name", "expires")

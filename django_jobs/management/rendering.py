@@ -14,7 +14,7 @@ from django_jobs.durations import in_words
 from django_jobs.masking import masked_arguments, masked_value
 from django_jobs.records import AttemptLine, TaskLine, TaskRecord, WorkerLine
 from django_jobs.states import LIVE_STATES, State
-from django_jobs.texts import clean, shorten
+from django_jobs.texts import clean, progress_in_words, shorten
 from django_jobs.worker.heartbeat import is_overdue
 
 #: Longest text that is printed in whole.
@@ -78,6 +78,7 @@ def details_data(details: Details, more: More = NOTHING_MORE) -> dict[str, Any]:
         args=_decoded(args),
         kwargs=_decoded(kwargs),
         metadata=_decoded(task.metadata),
+        progress=_decoded(task.progress),
         return_value=_decoded(masked_value(task.name, task.return_value)),
         attempts=[attempt._asdict() for attempt in details.attempts],
         why_not_run=more.why_not_run,
@@ -220,7 +221,7 @@ def _task_facts(task: TaskRecord) -> dict[str, str]:
     attempts = f"{task.attempt} of at most {task.max_attempts}"
     if task.crashes:
         attempts += f", {task.crashes} of them crashed"
-    return {
+    facts = {
         "Task": one_line(task.name),
         "Id": task.id,
         "State": state,
@@ -233,6 +234,9 @@ def _task_facts(task: TaskRecord) -> dict[str, str]:
         "Last started": moment(task.last_attempted_at),
         "Finished": moment(task.finished_at),
     }
+    if task.progress is not None:
+        facts["Progress"] = one_line(progress_in_words(task.progress), 1000)
+    return facts
 
 
 def _values(task: TaskRecord) -> list[tuple[str, str | None]]:

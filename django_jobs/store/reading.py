@@ -19,13 +19,15 @@ SHARED = (
 #: A task, from whichever table it is in. One statement, so that a task that moves
 #: meanwhile is seen once.
 FETCH = f"""
-SELECT {SHARED.format(state="state")}, NULL, NULL, revoke_requested, ''
+SELECT {SHARED.format(state="state")}, NULL, NULL, revoke_requested, '', progress
 FROM {{task}} WHERE id = %s
 UNION ALL
-SELECT {SHARED.format(state="state")}, {{utc[finished_at]}}, return_value, FALSE, ''
+SELECT {SHARED.format(state="state")}, {{utc[finished_at]}}, return_value, FALSE, '',
+    NULL
 FROM {{result}} WHERE id = %s
 UNION ALL
-SELECT {SHARED.format(state="'FAILED'")}, {{utc[finished_at]}}, NULL, FALSE, reason
+SELECT {SHARED.format(state="'FAILED'")}, {{utc[finished_at]}}, NULL, FALSE, reason,
+    NULL
 FROM {{dead_letter}} WHERE id = %s
 """
 #: The runs that did not succeed and count, in their order; since the last requeue.
@@ -41,6 +43,8 @@ SELECT {utc[MIN(run_after)]}, {now_utc} FROM {task} WHERE state = 'SCHEDULED'
 #: Which of some tasks are finished.
 RESULTS_AMONG = "SELECT id FROM {by_id[result]} WHERE id IN"
 DEAD_LETTERS_AMONG = "SELECT id FROM {by_id[dead_letter]} WHERE id IN"
+#: Their places among the times of a record.
+_STARTED, _LAST_ATTEMPTED = 2, 3
 DEPTHS = "SELECT queue_name, state, COUNT(*) FROM {task} GROUP BY queue_name, state"
 
 
@@ -85,10 +89,12 @@ def _as_record(row: Sequence[Any], attempts: Sequence[Sequence[Any]]) -> TaskRec
     if row[15] is not None and len(attempts) < attempt:
         workers.append(as_id(row[15]))  # of the run that has no record of its own
     times = [as_time(each) for each in [*row[11:15], row[16]]]
+    if times[_STARTED] is None and row[1] == State.RUNNING:
+        times[_STARTED] = times[_LAST_ATTEMPTED]  # the first run, under way
     errors = [ErrorRecord._make(each[1:]) for each in attempts]
     return TaskRecord._make(
         [
             *(as_id(row[0]), *row[1:4], -row[4], *row[5:9], attempt, row[10], *times),
-            *(row[17], bool(row[18]), row[19], workers, errors),
+            *(row[17], bool(row[18]), row[19], workers, errors, row[20]),
         ]
     )

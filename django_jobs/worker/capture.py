@@ -63,8 +63,22 @@ def capture_logs() -> None:
     """
     root = logging.getLogger()
     if not root.handlers and logging.lastResort is not None:
+        logging.lastResort.addFilter(was_not_handled)
         root.addHandler(logging.lastResort)
     root.addHandler(_TailHandler())
+
+
+def was_not_handled(record: logging.LogRecord) -> bool:
+    """Tell whether a record came to the root logger past no other handler.
+
+    Python's last resort asks the same; Django's logger has handlers and passes on.
+    """
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger.parent is not None:
+        if logger.handlers:
+            return False
+        logger = logger.parent if logger.propagate else None
+    return True
 
 
 def new_tail() -> LogTail:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from datetime import UTC, datetime
 from typing import Any, TextIO, cast
 
+from django_jobs.worker.capture import was_not_handled
 from django_jobs.worker.streams import LineLogger
 
 logger = logging.getLogger("django_jobs")
@@ -113,7 +114,9 @@ def _turn_into_json() -> None:
     logger.addHandler(_json_handler(logging.NOTSET))
     if not root.handlers:
         # Where nothing is configured, Python prints warnings as plain text.
-        root.addHandler(_json_handler(logging.WARNING))
+        last_resort = _json_handler(logging.WARNING)
+        last_resort.addFilter(was_not_handled)
+        root.addHandler(last_resort)
 
 
 def _json_handler(level: int) -> logging.Handler:

@@ -48,7 +48,7 @@ def test_a_waiting_task_is_told(store: Store) -> None:
     )
     assert record.enqueued_at == moment
     assert record.run_after - moment == timedelta(seconds=60)
-    assert record[13:] == (None, None, None, None, False, "", [], [])
+    assert record[13:] == (None, None, None, None, False, "", [], [], None)
 
 
 def test_a_running_task_names_its_worker(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -114,3 +115,21 @@ def test_what_is_logged_outside_of_attempts_is_kept_nowhere() -> None:
     capture._tail.set(None)
     logger.info("between")
     assert new_tail().text() is None
+
+
+def test_the_last_resort_says_nothing_that_another_handler_has_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    capture_logs()
+    owner = logging.getLogger("tests.owner")
+    handler = logging.StreamHandler(sys.stderr)
+    owner.addHandler(handler)
+    tail = new_tail()
+    try:
+        logging.getLogger("tests.owner.child").warning("handled")
+    finally:
+        owner.removeHandler(handler)
+    logger.warning("nobody's")
+    assert capsys.readouterr().err == "handled\nnobody's\n"
+    assert len(text_of(tail).splitlines()) == 2
