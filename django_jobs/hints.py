@@ -107,7 +107,8 @@ _ABSENT = {
     "lock_task queueing_lock",
     "there are no periodic tasks yet, enqueue it from a cron job": "schedule cron "
     "crontab every repeat periodic Schedule periodic_task db_periodic_task",
-    "there are no workflows yet, enqueue the next task at the end of the one before it": "chain group chord link link_error depends_on pipeline Chain",
+    "there are no workflows yet, enqueue the next task at the end of the last": "chain "
+    "group chord link link_error depends_on pipeline Chain",
     "leave it out, a task whose worker died is run again anyway": "acks_late "
     "task_acks_late reject_on_worker_lost task_reject_on_worker_lost ack_failure",
 }
@@ -165,7 +166,7 @@ def instead_of_name(name: str) -> str:
 
 
 def missing(thing: object, name: str, ours: str) -> AttributeError:
-    """Return the error about an attribute; ``ours`` is to be written, empty for none."""
+    """Return the error about an attribute; ``ours`` says what to write, or nothing."""
     words = f"{type(thing).__name__!r} object has no attribute {name!r}"
     words += f"; write {ours}" if ours else ""
     return AttributeError(words, name=name, obj=thing)

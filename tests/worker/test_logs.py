@@ -141,6 +141,19 @@ def test_other_loggers_of_the_terminal_write_json_too(out: Out, tmp_path: Path) 
     to_file.close()
 
 
+def test_json_says_once_what_a_logger_with_a_handler_passes_on(out: Out) -> None:
+    owner = logging.getLogger("tests.owner")
+    handler = logging.StreamHandler(sys.stderr)
+    owner.addHandler(handler)
+    try:
+        configure("json")
+        logging.getLogger("tests.owner.child").error("failed")
+    finally:
+        owner.removeHandler(handler)
+    logging.getLogger("tests.nobody").error("alone")
+    assert [entry["message"] for entry in entries(out)] == ["failed", "alone"]
+
+
 def test_handlers_of_the_project_that_go_elsewhere_stay_with_json(out: Out) -> None:
     elsewhere = logging.NullHandler()
     logging.getLogger("django_jobs").addHandler(elsewhere)
