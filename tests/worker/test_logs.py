@@ -141,7 +141,10 @@ def test_other_loggers_of_the_terminal_write_json_too(out: Out, tmp_path: Path) 
     to_file.close()
 
 
-def test_json_says_once_what_a_logger_with_a_handler_passes_on(out: Out) -> None:
+def test_json_says_once_what_a_logger_with_a_handler_passes_on(
+    out: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # those of pytest
     owner = logging.getLogger("tests.owner")
     handler = logging.StreamHandler(sys.stderr)
     owner.addHandler(handler)
