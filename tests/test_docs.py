@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,48 +20,18 @@ from django_jobs.conf import Conf
 from django_jobs.management.commands import jobs, jobworker
 from django_jobs.options import EnqueueOptions, TaskOptions
 from django_jobs.states import MOVES, State
-
-ROOT = Path(__file__).resolve().parent.parent
-DOCS = ROOT / "docs"
-PACKAGE = ROOT / "django_jobs"
-PAGES = sorted(DOCS.rglob("*.md"))
-
-#: A fenced block: what stands in the line before it, its language, its text.
-_BLOCK = re.compile(
-    r"^(?:% (?P<note>[^\n]*)\n\n?)?```(?P<language>\w+)\n(?P<text>.*?)^```$",
-    re.M | re.S,
+from tests.doc_pages import (
+    DOCS,
+    PAGES,
+    ROOT,
+    blocks,
+    first_words,
+    read,
+    section,
+    tables,
 )
 
-
-def read(name: str) -> str:
-    return (DOCS / name).read_text()
-
-
-def blocks(page: str, language: str) -> Iterator[tuple[str, str]]:
-    """Yield the note before and the text of each block of a language."""
-    for match in _BLOCK.finditer(page):
-        if match["language"] == language:
-            yield match["note"] or "", match["text"]
-
-
-def tables(page: str) -> Iterator[list[str]]:
-    """Yield the cells of each row of the tables, headings left out."""
-    for table in re.findall(r"(?:^\|.*\n)+", page, re.M):
-        for line in table.splitlines()[2:]:
-            yield [cell.strip() for cell in line.strip("|").split(" | ")]
-
-
-def first_words(page: str) -> list[str]:
-    """Return the words in code of the first cells of the tables."""
-    return [word for row in tables(page) for word in re.findall(r"`([^`]+)`", row[0])]
-
-
-def section(page: str, heading: str) -> str:
-    """Return what stands under a heading."""
-    _, _, rest = page.partition(f"\n## {heading}\n")
-    assert rest, heading
-    return rest.partition("\n## ")[0]
-
+PACKAGE = ROOT / "django_jobs"
 
 # -- reference ---------------------------------------------------------------------
 
@@ -265,99 +232,3 @@ def _has_what_it_needs(note: str) -> bool:
     if needed == "django_tasks":  # the backport of what later versions bring along
         return django.VERSION < (6, 0) and find_spec(needed) is not None
     return needed != "django.tasks" or django.VERSION >= (6, 0)
-
-
-# -- the quick start ---------------------------------------------------------------
-
-_PLACE = re.compile(r"# (?P<end>at the end of )?(?P<path>[\w/]+\.py)\n")
-_ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
-#: Runs a session as the reader would, and compares what it prints.
-_SESSION = """
-import doctest, pathlib, sys
-session = pathlib.Path("session.txt").read_text()
-test = doctest.DocTestParser().get_doctest(session, {}, "session", None, 0)
-flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
-sys.exit(doctest.DocTestRunner(optionflags=flags).run(test).failed)
-"""
-_VISIT = """
-import time
-from django.test import Client
-client = Client(headers={"host": "localhost"})
-answer = client.get("/count/", {"text": "to be or not to be"}).json()
-until = time.monotonic() + 30
-while answer["status"] not in ("SUCCESSFUL", "FAILED") and time.monotonic() < until:
-    answer = answer | client.get(f"/count/{answer['id']}/").json()
-assert answer["words"] == 6, answer
-unknown = client.get("/count/01a1fe3e-9ec5-73fb-ab8c-6b651e507ca1/")
-assert unknown.status_code == 404, unknown.status_code
-"""
-
-
-class Project:
-    """A project that follows the quick start."""
-
-    def __init__(self, folder: Path, page: str) -> None:
-        self.folder = folder
-        unwanted = ("DJANGO_SETTINGS_MODULE", "DATABASE_URL")
-        self.env = {key: os.environ[key] for key in os.environ if key not in unwanted}
-        self.env |= {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
-        self.run("-m", "django", "startproject", "mysite", ".")
-        self.manage("startapp", "shop")
-        for _, text in blocks(page, "python"):
-            self.write(text)
-
-    def write(self, text: str) -> None:
-        match = _PLACE.match(text)
-        assert match, f"in which file?\n{text}"
-        with (self.folder / match["path"]).open("a" if match["end"] else "w") as file:
-            file.write(text)
-
-    def run(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.folder,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def manage(self, *arguments: str) -> str:
-        return self.run("manage.py", *arguments)
-
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "manage.py", "jobworker", "--processes", "1"]
-        return subprocess.Popen(command, cwd=self.folder, env=self.env)
-
-
-@pytest.mark.processes
-def test_the_quick_start_works_as_it_is_written(tmp_path: Path) -> None:
-    page = read("quickstart.md")
-    project = Project(tmp_path, page)
-    assert "Applying django_jobs.0001_initial... OK" in project.manage("migrate")
-    checked = project.manage("check", "--database", "default")
-    assert checked in page
-    sessions = "\n".join(text for _, text in blocks(page, "pycon"))
-    (tmp_path / "session.txt").write_text(_ID.sub("...", sessions))
-    worker = project.start_worker()
-    try:
-        project.manage("shell", "-c", _SESSION)
-        project.manage("shell", "-c", _VISIT)
-    finally:
-        worker.terminate()
-        assert worker.wait(60) == 0
-    assert "shop.tasks.divide" in project.manage("jobs", "list", "--state", "failed")
-
-
-@pytest.mark.processes
-def test_the_tests_of_the_guide_to_tests_pass(tmp_path: Path) -> None:
-    page = read("howto/testing.md")
-    project = Project(tmp_path, read("quickstart.md") + page)
-    [(_, session)] = blocks(page, "console")
-    command = session.removeprefix("$ python manage.py ").split()
-    said = project.manage(*command)
-    assert f"Ran {page.count('def test_')} tests" in said
-    assert "\nOK\n" in said
-    assert not (tmp_path / "db.sqlite3").exists()
