@@ -28,11 +28,11 @@ from django_jobs.exceptions import (
 )
 from django_jobs.hints import instead_of_result, missing
 from django_jobs.ids import canonical
+from django_jobs.lateness import too_late
 from django_jobs.records import TaskRecord
 from django_jobs.serializers import loads
 from django_jobs.states import State
 from django_jobs.store import get_store
-from django_jobs.texts import shorten
 
 R = TypeVar("R")
 
@@ -40,8 +40,6 @@ R = TypeVar("R")
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.5
 _PAUSE_GROWTH = 1.5
-#: So much of an error's message is told, in characters.
-_MESSAGE_LENGTH = 200
 
 #: The context of the task that runs here, None outside of tasks.
 running_task: ContextVar[object] = ContextVar("django_jobs_task", default=None)
@@ -284,7 +282,7 @@ class TaskResult(Generic[R]):
             yield max(min(pause, left), 0.0)
             pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE)
         yield 0.0  # a last look, after the last pause
-        raise ResultTimeout(_too_late(self.record, limit))
+        raise ResultTimeout(too_late(self.record, limit))
 
     def _refuse_to_wait_in_vain(self) -> None:
         if self._commit is not None and self._commit.is_still_ahead():
@@ -318,38 +316,6 @@ class TaskResult(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<TaskResult {self} {self.record.state}>"
-
-
-def _too_late(record: TaskRecord, limit: float) -> str:
-    """Say in which state a task is after so many seconds, and where to look."""
-    words = f"task {record.name} {record.id} is not finished after {limit:g} s: "
-    if record.errors:
-        return words + _after_failures(record)
-    words += f"it is {record.state}"
-    if record.state == State.SCHEDULED:
-        words += f" for {_moment(record.run_after)}"
-    if record.state in (State.READY, State.SCHEDULED):
-        words += "; is a worker running? See manage.py jobs status"
-    return words
-
-
-def _after_failures(record: TaskRecord) -> str:
-    """Say what the newest failure was, and how it goes on."""
-    error = record.errors[-1]
-    name = error.exception_class.removeprefix("builtins.")
-    number = record.attempt - (record.state == State.RUNNING)
-    words = f"attempt {number} of {record.max_attempts} failed with {name}"
-    if error.message:
-        words += f": {shorten(error.message, _MESSAGE_LENGTH)}"
-    if record.state == State.SCHEDULED:
-        words += f"; next try at {_moment(record.run_after)}"
-    else:
-        words += f"; it is {record.state}"
-    return f"{words}; see manage.py jobs show {record.id}"
-
-
-def _moment(value: datetime | None) -> str:
-    return "-" if value is None else f"{value:%Y-%m-%d %H:%M:%S %Z}".rstrip()
 
 
 def _content(record: TaskRecord) -> TaskRecord:

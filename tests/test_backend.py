@@ -684,6 +684,26 @@ def test_who_wants_to_wait_is_shown_how() -> None:
     assert fetch_result(result.id).get(timeout=10) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("state", "; write result.status"),
+        ("ready", "; write result.is_finished"),
+        ("successful", "; write result.status == TaskResultStatus.SUCCESSFUL"),
+        ("wait", "; write django_jobs.fetch_result(result.id).get(timeout=10)"),
+        ("nothing", ""),
+    ],
+)
+def test_an_attribute_of_other_results_is_answered_with_what_there_is(
+    name: str, words: str
+) -> None:
+    result = tasks.add.enqueue(1)
+    assert not hasattr(result, name)
+    message = f"'JobsTaskResult' object has no attribute {name!r}{words}"
+    with pytest.raises(AttributeError, match=f"^{re.escape(message)}$"):
+        getattr(result, name)
+
+
 def test_a_value_that_is_no_json_fails_the_task_at_once() -> None:
     result = tasks.odd_value.using(max_attempts=3).enqueue()
     run_due()

@@ -394,7 +394,9 @@ def test_who_waited_in_vain_learns_where_to_look() -> None:
 @committed
 def test_who_waited_after_a_failure_learns_of_it() -> None:
     result = tasks.add.enqueue(1)
-    error = ERROR._replace(exception_class="builtins.AttributeError", message="x" * 999)
+    error = ERROR._replace(
+        exception_class="builtins.AttributeError", message="x\n" + "x" * 999
+    )
     hands = Hands()
     hands.run(Verdict.RETRY, error=error, delay=3600)
     with pytest.raises(ResultTimeout) as caught:
@@ -402,7 +404,7 @@ def test_who_waited_after_a_failure_learns_of_it() -> None:
     words = str(caught.value)
     assert "; next try at 20" in words
     assert "UTC; see manage.py jobs show " + result.id in words
-    assert "attempt 1 of 3 failed with AttributeError: xxx" in words
+    assert "attempt 1 of 3 failed with AttributeError: x xxx" in words
     assert "is a worker running" not in words
     assert len(words) < 500
     Task.objects.update(state=State.READY)

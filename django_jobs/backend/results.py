@@ -22,6 +22,7 @@ from django_jobs.backend.api import (
 from django_jobs.backend.known import find_task
 from django_jobs.backend.tasks import copy_with
 from django_jobs.exceptions import TaskExpired, TaskFailed, TaskRevoked
+from django_jobs.hints import instead_of_result, missing
 from django_jobs.records import ClaimedTask, TaskRecord
 from django_jobs.serializers import loads
 from django_jobs.states import State
@@ -70,7 +71,7 @@ class JobsTaskResult(TaskResult):  # type: ignore[misc,type-arg]
                 obj=self,
             )
         if name not in _TIMES or (times := self._times) is None:
-            raise AttributeError(name)
+            raise missing(self, name, _instead_of(name))
         for key, value in times().items():
             object.__setattr__(self, key, value)
         object.__setattr__(self, "_times", None)
@@ -90,6 +91,16 @@ class JobsTaskResult(TaskResult):  # type: ignore[misc,type-arg]
     def _take(self, fresh: AnyResult) -> None:
         for name in (*TASK_REFRESH_ATTRS, "raw_metadata"):
             object.__setattr__(self, name, getattr(fresh, name))
+
+
+def _instead_of(attribute: str) -> str:
+    """Return what to write instead of an attribute of other results."""
+    ours = instead_of_result(attribute).replace("State.", "TaskResultStatus.")
+    for method in ("get(", "revoke("):  # those of ours alone
+        ours = ours.replace(
+            f"result.{method}", f"django_jobs.fetch_result(result.id).{method}"
+        )
+    return ours
 
 
 def visible(metadata: dict[str, Any]) -> dict[str, Any]:
