@@ -55,6 +55,8 @@ class Loop:
         self._interruptible: dict[str, Interruptible] = {}
         #: Running tasks that were interrupted before they could be.
         self._interrupted: set[str] = set()
+        #: Aliases on which what a running task wrote was rolled back with another's.
+        self._lost: dict[str, set[str]] = {}
 
     def add(self, tasks: list[ClaimedTask]) -> None:
         """Run tasks, each as soon as a slot is free; called by the reader thread."""
@@ -105,6 +107,7 @@ class Loop:
         finally:
             self._interruptible.pop(task.id, None)
             self._interrupted.discard(task.id)
+            self._lost.pop(task.id, None)
             del self._running[task.id]
             self._fill()
 
@@ -129,6 +132,8 @@ class Loop:
             raise
         if leftovers.is_any_open() and (aliases := await self._end_left(task_id)):
             raise leftovers.left_open(aliases)
+        if lost_on := self._lost.get(task_id):
+            raise leftovers.lost(lost_on)
         return value
 
     async def _end_left(self, task_id: str) -> set[str]:
@@ -139,7 +144,12 @@ class Loop:
                 return len(self._running) == 1
             return opener == task_id or opener not in self._running
 
-        return await leftovers.end_left(is_over)
+        left = await leftovers.end_left(is_over)
+        for alias, writers in left.items():
+            # They are told at their end, lest they be successful without their writes.
+            for writer in self._running.keys() & writers:
+                self._lost.setdefault(writer, set()).add(alias)
+        return set(left)
 
     def _interrupt(self, task_id: str) -> None:
         if (interruptible := self._interruptible.get(task_id)) is not None:

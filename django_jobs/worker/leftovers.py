@@ -29,6 +29,10 @@ coroutine: ContextVar[str] = ContextVar("django_jobs_coroutine")
 
 #: Asked with the id of the task that began a transaction, None when unknown.
 IsOver = Callable[[str | None], bool]
+#: By alias the tasks that wrote in a transaction that was rolled back.
+Writers = dict[str, set[str | None]]
+
+_WRITE_NOTHING = ("SELECT", "SAVEPOINT", "RELEASE")
 
 
 def open_transactions() -> set[str]:
@@ -55,23 +59,42 @@ def left_open(aliases: Iterable[str]) -> TransactionManagementError:
     )
 
 
+def lost(aliases: Iterable[str]) -> TransactionManagementError:
+    """Return the error of a task that wrote into what another one left open."""
+    return TransactionManagementError(
+        f"what the task wrote on {', '.join(sorted(aliases))} was rolled back, with a "
+        "transaction that another task had left open"
+    )
+
+
 # -- of coroutines -----------------------------------------------------------------
 
 
 class _Noted:
-    """A connection opened for a coroutine, and who began its last transaction."""
+    """A connection opened for a coroutine: who began its transaction, who wrote."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = weakref.ref(connection)
         self.opener: str | None = None
         self._set_autocommit = type(connection).set_autocommit
+        self.writers: set[str | None] = set()
         connection.set_autocommit = self.set_autocommit
+        connection.execute_wrappers.append(self.execute)
 
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
         """Stand in for the connection's own: Django begins each transaction by it."""
         if not autocommit:
             self.opener = coroutine.get(None)
+            self.writers = set()
         self._set_autocommit(self.connection(), autocommit, *args, **kwargs)
+
+    def execute(
+        self, execute: Callable[..., Any], sql: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Note who writes in a transaction; a wrapper of the connection's queries."""
+        if self.is_open and not str(sql).startswith(_WRITE_NOTHING):
+            self.writers.add(coroutine.get(None))
+        return execute(sql, *args, **kwargs)
 
     @property
     def is_open(self) -> bool:
@@ -107,18 +130,18 @@ def is_any_open() -> bool:
     return any(noted.is_open for noted in list(_noted.values()))
 
 
-async def end_left(is_over: IsOver) -> set[str]:
-    """Roll back what coroutines that are over left open; return its aliases."""
+async def end_left(is_over: IsOver) -> Writers:
+    """Roll back what coroutines that are over left open; return who wrote in it."""
     if not any(noted.is_left(is_over) for noted in list(_noted.values())):
-        return set()
+        return {}
     return await sync_to_async(_end_left_here, thread_sensitive=True)(is_over)
 
 
-def _end_left_here(is_over: IsOver) -> set[str]:
+def _end_left_here(is_over: IsOver) -> Writers:
     # Nothing else runs in this thread now: what is open here is so across awaits.
     thread = threading.get_ident()
     left = {
-        alias
+        alias: noted.writers
         for alias in open_transactions()
         if (noted := _noted.get((thread, alias))) and noted.is_left(is_over)
     }

@@ -341,6 +341,21 @@ async def create_queue_after(path: str, name: str) -> None:
 
 
 @task
+async def leave_open_what_another_uses(path: str) -> None:
+    await async_leave_transaction_open.func()
+    audit(path, "open")
+    await _until_lines(path, 2)
+
+
+@task(backoff=[0.05])
+async def write_while_open(path: str, name: str) -> None:
+    await _until_lines(path, 1)
+    await async_create_queue.func(name)
+    audit(path, "wrote")
+    await _until_lines(path, 3)
+
+
+@task
 async def end_while_held(path: str) -> None:
     await _until_lines(path, 1)
     audit(path, "ends")

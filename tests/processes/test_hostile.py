@@ -66,6 +66,21 @@ def test_a_transaction_opened_after_the_end_of_its_task_swallows_nothing(
     assert "left a transaction open" in Attempt.objects.get().message
 
 
+def test_who_wrote_in_a_transaction_that_another_left_open_writes_again(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    start_worker("--processes", "1")
+    # This one first: with one writer nobody else can enqueue while it is open.
+    writes = tasks.write_while_open.enqueue(str(audit), "kept")
+    tasks.leave_open_what_another_uses.using(max_attempts=1).enqueue(str(audit))
+    wait_for(DeadLetter.objects.exists)
+    tasks.audit(str(audit), "go on")
+    writes.get(timeout=20)
+    assert Queue.objects.get().name == "kept"
+    (attempt,) = Attempt.objects.filter(task_id=writes.id)
+    assert "another task had left open" in attempt.message
+
+
 def test_a_transaction_of_a_running_coroutine_is_left_to_it(
     start_worker: StartWorker, audit: Path
 ) -> None:
