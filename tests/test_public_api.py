@@ -52,6 +52,7 @@ settings.configure(DATABASES={"default": sqlite}, DJANGO_JOBS=<given>)
 django.setup()
 from django_jobs import exceptions, task
 def function(): ...
+function.__module__ = "imported"  # one of a script is refused before
 try:
     task(name="early")(function).enqueue()
 except exceptions.SetupError as error:
