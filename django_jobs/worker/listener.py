@@ -51,7 +51,9 @@ class Listener:
         self.is_heard = False
         self._has_complained = False
         # Of its own: who listens may be refused where others are served.
-        self._outage = Outage(alias, "listener_failed", "listener_back")
+        self._outage = Outage(
+            alias, "listener_failed", "listener_back", logging.WARNING
+        )
         self._name = name
         self._wake = wake
         self._stop = threading.Event()

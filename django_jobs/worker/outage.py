@@ -46,10 +46,12 @@ class Outage:
         alias: str,
         begins: str = "database_unreachable",
         ends: str = "database_reachable",
+        level: int = logging.ERROR,
     ) -> None:
         self.alias = alias
         self.is_on = False
         self._events = begins, ends
+        self._level = level
         self._failing: set[object] = set()
         self._said = float("-inf")
         self._lock = threading.Lock()
@@ -64,7 +66,7 @@ class Outage:
             self.is_on, self._said = True, now
         events.log(
             logger,
-            logging.ERROR,
+            self._level,
             self._events[0],
             alias=self.alias,
             error=in_a_line(error),

@@ -108,6 +108,7 @@ def test_a_failed_renewal_is_no_answer_and_is_repeated(
     scene.store.answers = [OperationalError("away"), RuntimeError("odd"), True]
     scene.heartbeat.start()
     assert scene.renewed.get(timeout=PATIENCE)[2] is True
+    wait_for(lambda: len(caplog.records) == 3)
     told = [(record.getMessage(), bool(record.exc_info)) for record in caplog.records]
     assert told == [
         ("event=database_unreachable alias=default error=away retry_in=0.0", False),

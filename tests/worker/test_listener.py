@@ -332,7 +332,7 @@ def test_after_a_fault_it_listens_again_and_wakes_for_what_it_missed(
     failed, back = caplog.records
     words = "event=listener_failed alias=default error=away retry_in=0.0"
     assert failed.getMessage() == words
-    assert not failed.exc_info
+    assert (failed.levelno, failed.exc_info) == (logging.WARNING, False)
     assert back.getMessage() == "event=listener_back alias=default"
     wait_for(lambda: listener.is_heard)
 
