@@ -405,7 +405,8 @@ def test_an_option_that_there_is_not_is_answered_with_ours(
     make: Any = declare if way == "class" else lambda f, **o: tasks.task(**o)(f)
     with pytest.raises(TypeError) as caught:
         make(plain_function, **{option: True})
-    assert str(caught.value).startswith(f"@task: there is no option {option!r}{words}")
+    start = f"@task {__name__}.plain_function: there is no option {option!r}{words}"
+    assert str(caught.value).startswith(start)
 
 
 @pytest.mark.parametrize(

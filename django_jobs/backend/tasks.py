@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from django_jobs import calling
 from django_jobs.backend.api import AnyTask, InvalidTask, Task
 from django_jobs.backend.values import plain
+from django_jobs.definitions import path_of
 from django_jobs.exceptions import seconds
 from django_jobs.hints import instead_of, missing
 from django_jobs.options import (
@@ -56,7 +57,8 @@ class JobsTask(Task):  # type: ignore[type-arg] # no Generic in Django 6
             """Refuse options that there are not, before the dataclass does."""
             for name in given:
                 if name not in cls.__dataclass_fields__:
-                    raise TypeError(f"@task: {no_option_of_task(name, DECLARABLE)}")
+                    words = no_option_of_task(name, DECLARABLE)
+                    raise TypeError(f"@task {path_of(given['func'])}: {words}")
             return object.__new__(cls)
 
         def __getattr__(self, name: str) -> NoReturn:
