@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -188,8 +189,11 @@ def _is_duration(value: Any) -> bool:
 
 _KINDS = {
     "str": ("a string", (str,)),
-    "int": ("a whole number, not negative", (int,)),
-    "float": ("a number of seconds, from 0 to under 10,000 days", (int, float)),
+    "int": ("a whole number from 0 on", (int,)),
+    "float": (
+        "a number of seconds from 0 to under 10,000 days, or a timedelta",
+        (int, float, timedelta),
+    ),
     "bool": ("True or False", (bool,)),
     "tuple[str, ...]": ("a list of strings", (list, tuple)),
 }
@@ -202,12 +206,14 @@ def _kinds() -> dict[str, _Kind]:
         declared = str(field.type)
         words, types = _KINDS[declared.removesuffix(" | None")]
         may_be_none = declared.endswith(" | None")
-        suffix = " or None" if may_be_none else ""
+        suffix = ", or None" if may_be_none else ""
         kinds[field.name] = _Kind(words + suffix, types, may_be_none)
     return kinds
 
 
 def _as_declared(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     return tuple(value) if isinstance(value, list) else value
 
 

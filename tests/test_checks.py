@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,9 +23,10 @@ from django.db import OperationalError, connections
 from django.test import override_settings
 
 from django_jobs import checks, definitions
-from django_jobs.checks import databases, layout, tasks
-from django_jobs.checks import settings as settings_checks
+from django_jobs.checks import backends, databases, layout, tasks
+from django_jobs.conf import conf
 from django_jobs.decorators import task
+from django_jobs.models import Task
 
 Requires = Callable[..., None]
 OURS = "django_jobs.backend.JobsBackend"
@@ -171,12 +174,12 @@ def test_times_without_zones_are_a_warning() -> None:
 @pytest.mark.skipif(django.VERSION >= (6, 0), reason="Django has tasks itself")
 def test_tasks_without_their_framework_are_noticed(monkeypatch: Any) -> None:
     with override_settings(TASKS={"default": {"BACKEND": OURS}}):
-        monkeypatch.setattr(settings_checks, "find_spec", lambda name: None)
+        monkeypatch.setattr(backends, "find_spec", lambda name: None)
         [message] = checks.check_settings()
         assert ids([message]) == ["E010"]
         assert "django-jobworker[backport]" in str(message.hint)
-        monkeypatch.setattr(settings_checks, "find_spec", lambda name: name)
-        monkeypatch.setattr(settings_checks.apps, "is_installed", lambda name: False)
+        monkeypatch.setattr(backends, "find_spec", lambda name: name)
+        without_backport(monkeypatch)
         assert ids(checks.check_settings()) == ["W002"]
     with override_settings(TASKS={"default": {"BACKEND": "another.Backend"}}):
         assert checks.check_settings() == []
@@ -233,6 +236,109 @@ execute_from_command_line(["manage.py", "check"])
     assert done.returncode == 1
 
 
+def without_backport(monkeypatch: Any) -> None:
+    """Take the app of the backport for not installed."""
+    is_installed = backends.apps.is_installed
+    monkeypatch.setattr(
+        backends.apps,
+        "is_installed",
+        lambda name: name != "django_tasks" and is_installed(name),
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "django_jobs.JobsBackend",
+        "django_jobs.backends.JobsBackend",
+        "django_job.backend.JobsBackend",
+        "django_jobs.backend.JobBackend",
+        "jobs.JobsBackend",
+    ],
+)
+def test_a_wrong_path_of_the_backend_is_an_error_that_names_the_right_one(
+    path: str, monkeypatch: Any
+) -> None:
+    without_backport(monkeypatch)
+    params = {"BACKEND": path, "OPTIONS": {"MAX_ATEMPTS": 3}}
+    with override_settings(TASKS={"default": params}):
+        wrong, option = [
+            each
+            for each in checks.check_settings()
+            if each.id not in ("django_jobs.E010", "django_jobs.W002")
+        ]
+    assert ids([wrong, option]) == ["E034", "E032"]
+    assert (wrong.hint, option.hint) == (
+        f"Did you mean {OURS!r}?",
+        "Did you mean 'MAX_ATTEMPTS'?",
+    )
+
+
+def test_a_backend_of_others_and_a_subclass_are_no_mistake() -> None:
+    for path in ("tests.test_checks.JobsBackend", "shop.backend.Backend", "a"):
+        with override_settings(TASKS={"default": {"BACKEND": path}}):
+            assert set(ids(checks.check_settings())) <= {"E010", "W002"}
+    wrong = {"BACKEND": "jobs.JobsBackend", "OPTIONS": 3}
+    with override_settings(TASKS={"default": wrong}):
+        assert "E034" in ids(checks.check_settings())
+
+
+class JobsBackend:
+    """Stands for a subclass in a project."""
+
+
+@pytest.mark.skipif(django.VERSION >= (6, 0), reason="Django checks them itself")
+@pytest.mark.parametrize("has_module", [True, False])
+def test_parameters_are_checked_without_the_app_of_the_backport(
+    has_module: bool, monkeypatch: Any
+) -> None:
+    without_backport(monkeypatch)
+    monkeypatch.setattr(backends, "find_spec", lambda name: has_module or None)
+    options = {"MAX_ATEMPTS": 3, "DATABASE": "nowhere"}
+    params = {"BACKEND": OURS, "QUEUES": "mail", "OPTIONS": options}
+    with override_settings(TASKS={"default": params}):
+        first, *others = ids(checks.check_settings())
+    assert first == ("W002" if has_module else "E010")
+    assert others == ["E031", "E032", "E033"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("DJANGO_JOB", {}, "Did you mean DJANGO_JOBS?"),
+        ("DJANGOJOBS", {}, "Did you mean DJANGO_JOBS?"),
+        ("DJANGO_JOBS_CONFIG", {}, "Did you mean DJANGO_JOBS?"),
+        (
+            "DJANGO_JOBS_MAX_ATEMPTS",
+            3,
+            "Did you mean DJANGO_JOBS = {'MAX_ATTEMPTS': ...}?",
+        ),
+        ("DJANGO_JOBS_DASHBOARD_TITLE", "Jobs", None),
+        ("DJANGO_TASKS", {}, None),
+        ("JOBS", {}, None),
+    ],
+)
+def test_a_setting_that_was_meant_for_us_is_a_warning(
+    name: str, value: Any, hint: str | None
+) -> None:
+    with override_settings(**{name: value}):
+        messages = checks.check_settings()
+    assert ids(messages) == ([] if hint is None else ["W008"])
+    assert [each.hint for each in messages] == ([] if hint is None else [hint])
+
+
+def test_a_length_of_time_may_be_a_timedelta() -> None:
+    with jobs(RESULT_RETENTION=timedelta(days=1), LEASE=timedelta(minutes=1)):
+        assert checks.check_settings() == []
+        assert (conf().RESULT_RETENTION, conf().LEASE) == (86_400.0, 60.0)
+    with jobs(TIME_LIMIT=timedelta(-1), LEASE=None, MAX_ATTEMPTS=timedelta(1)):
+        first, second, third = [each.msg for each in checks.check_settings()]
+    seconds = "must be a number of seconds from 0 to under 10,000 days, or a timedelta"
+    assert f"'TIME_LIMIT'] {seconds}, or None, not datetime.timedelta(" in first
+    assert f"'LEASE'] {seconds}, not None." in second
+    assert "'MAX_ATTEMPTS'] must be a whole number from 0 on, not " in third
+
+
 # -- DATABASES and routers ---------------------------------------------------------
 
 
@@ -253,6 +359,8 @@ class Fake:
         }
         self.answer: Any = ()
         self.mysql_is_mariadb = False
+        self.tables = [Task._meta.db_table]
+        self.introspection = SimpleNamespace(table_names=lambda cursor: self.tables)
 
     def ensure_connection(self) -> None: ...
 
@@ -383,6 +491,33 @@ def test_a_database_that_is_too_old_is_an_error(found: Found) -> None:
 def test_another_isolation_of_mysql_is_a_warning(found: Found) -> None:
     level = ["isolation", "REPEATABLE-READ"]
     assert found(asked("mysql", level, mysql_version=(8, 4, 0))) == ["W012"]
+
+
+def test_a_database_without_the_tables_is_a_warning(
+    found: Found, monkeypatch: Any
+) -> None:
+    fake = asked("postgresql", [1], pg_version=140000)
+    fake.tables = ["auth_user"]
+    assert found(fake) == ["W013"]
+    monkeypatch.setattr(sys, "argv", ["manage.py", "migrate"])
+    assert found(fake) == []
+
+
+@pytest.mark.parametrize("words", ["check --database default", "check", "migrate"])
+def test_tables_that_are_missing_are_told_before_migrate(
+    words: str, worker_env: dict[str, str], tmp_path: Path, requires: Requires
+) -> None:
+    requires("sqlite")
+    empty = {**worker_env, "DJANGO_JOBS_TEST_NAME_DEFAULT": str(tmp_path / "new")}
+    done = subprocess.run(
+        [sys.executable, "-m", "django", *words.split()],
+        env=empty,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert ("django_jobs.W013" in done.stderr) is (words == "check --database default")
 
 
 def test_a_database_that_does_not_answer_is_a_warning(found: Found) -> None:

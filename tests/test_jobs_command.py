@@ -172,6 +172,35 @@ def test_a_list_is_aligned_and_the_newest_come_first() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("state", "titles"),
+    [
+        ("ready", ["ENQUEUED", "DUE"]),
+        ("scheduled", ["ENQUEUED", "DUE"]),
+        ("running", ["ENQUEUED"]),
+        ("successful", ["ENQUEUED", "FINISHED"]),
+        ("failed", ["FINISHED", "REASON"]),
+    ],
+)
+def test_a_list_of_one_state_shows_what_is_looked_for(
+    state: str, titles: list[str]
+) -> None:
+    for number, each in enumerate(["READY", "SCHEDULED", "RUNNING"]):
+        rows.task(number, state=each, run_after=rows.at(3600))
+    rows.result(4)
+    rows.dead_letter(5)
+    head, line = ask("list", "--state", state).out.splitlines()
+    assert head.split()[5:-1] == titles
+    words = {
+        "DUE": "2026-03-01 13:00:00",
+        "ENQUEUED": "2026-03-01 12:00:00",
+        "FINISHED": "2026-03-01 12:0",
+        "REASON": "attempts used up",
+    }
+    for title in titles:
+        assert line[head.index(title) :].startswith(words[title])
+
+
 def test_a_list_as_json_has_stable_keys() -> None:
     rows.dead_letter(3)
     (line,) = ask("list", "--format", "json").data["tasks"]
@@ -647,6 +676,13 @@ def test_a_database_that_is_not_there_is_refused_with_a_hint() -> None:
 @pytest.mark.parametrize("words", [[], ["stats"], ["show"], ["list", "--format", "x"]])
 def test_words_that_are_not_understood_are_refused(words: list[str]) -> None:
     assert Answer(*words).error
+
+
+def test_without_a_command_those_that_there_are_are_listed() -> None:
+    answer = Answer()
+    assert (answer.out, answer.error) == ("", "say which command")
+    for name, (words, *_) in jobs._COMMANDS.items():
+        assert re.search(rf"^ +{name} +{words[:20]}", answer.notes, re.M)
 
 
 @pytest.mark.parametrize("words", ["status", "list", "prune", "retry --all"])

@@ -16,10 +16,10 @@ from django_jobs.backend.api import (
     task_enqueued,
 )
 from django_jobs.backend.bridge import BackendDefinition, definition_of
-from django_jobs.backend.checks import check_backend
 from django_jobs.backend.results import JobsTaskResult, as_task_result
 from django_jobs.backend.tasks import JobsTask
 from django_jobs.backend.values import plain_arguments
+from django_jobs.backend_settings import check_backend
 from django_jobs.results import fetch_result
 
 
@@ -103,7 +103,7 @@ class JobsBackend(BaseTaskBackend):
     def check(self, **kwargs: Any) -> list[CheckMessage]:
         """Return what is wrong with the settings of this alias."""
         problems = super().check(**kwargs)
-        return [*problems, *check_backend(self, self.given_queues)]
+        return [*problems, *check_backend(self.alias, self.given_queues, self.options)]
 
     def _prepared(self, task: AnyTask) -> BackendDefinition:
         """Return the definition with the options of the task; remembered per task."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, connections
 
 from django_jobs.checks.layout import queue_aliases
+from django_jobs.store import DIALECTS
 
 #: The oldest versions, by what they bring.
 _SQLITE = (3, 37)  # RETURNING, STRICT
@@ -31,7 +33,7 @@ def _check_database(alias: str) -> list[CheckMessage]:
     connection = connections[alias]
     check = _CHECKS.get(connection.vendor, _check_nothing)
     try:
-        return list(check(connection))
+        return [*check(connection), *_check_tables(connection)]
     except (DatabaseError, InterfaceError, ImproperlyConfigured) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return [
@@ -41,6 +43,21 @@ def _check_database(alias: str) -> list[CheckMessage]:
                 id="django_jobs.W010",
             )
         ]
+
+
+def _check_tables(connection: Any) -> Iterator[CheckMessage]:
+    from django_jobs.models import Task  # late: checks are registered before models
+
+    if sys.argv[1:2] == ["migrate"] or connection.vendor not in DIALECTS:
+        return  # it asks before it makes them
+    with connection.cursor() as cursor:
+        tables = connection.introspection.table_names(cursor)
+    if Task._meta.db_table not in tables:
+        yield Warning(
+            f"DATABASES[{connection.alias!r}] does not have the tables of the queue.",
+            hint=f"Run manage.py migrate --database {connection.alias}.",
+            id="django_jobs.W013",
+        )
 
 
 def _check_nothing(connection: Any) -> Iterator[CheckMessage]:

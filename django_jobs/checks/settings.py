@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 
-import django
-from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 from django.utils.module_loading import import_string
 
+from django_jobs.checks.backends import check_tasks_setting
+from django_jobs.checks.names import check_names
 from django_jobs.conf import (
     Conf,
     find_backend_problems,
     find_problems,
-    readable_backends,
     readable_conf,
 )
-
-_BACKEND = "django_jobs.backend.JobsBackend"
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
@@ -29,7 +25,8 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     given = readable_conf()
     return [
         *map(_wrong_backend, find_backend_problems()),
-        *_check_tasks_setting(),
+        *check_tasks_setting(),
+        *check_names(),
         *_check_time_zones(),
         *map(_wrong_setting, find_problems(getattr(settings, "DJANGO_JOBS", {}))),
         *_check_aliases(given),
@@ -158,25 +155,4 @@ def _check_time_zones() -> Iterator[CheckMessage]:
             "USE_TZ is off: times of tasks are ambiguous when clocks are set back.",
             hint="Set USE_TZ = True.",
             id="django_jobs.W001",
-        )
-
-
-def _check_tasks_setting() -> Iterator[CheckMessage]:
-    """Look at ``TASKS`` where Django itself cannot: 5.2 does not know it."""
-    backends = {params["BACKEND"] for params in readable_backends().values()}
-    if django.VERSION >= (6, 0) or _BACKEND not in backends:
-        return
-    if find_spec("django_tasks") is None:
-        yield Error(
-            f"TASKS names JobsBackend, but Django {django.__version__} has no tasks.",
-            hint="pip install 'django-jobworker[backport]', or take TASKS out: "
-            "@django_jobs.task does not need it.",
-            id="django_jobs.E010",
-        )
-    elif not apps.is_installed("django_tasks"):
-        yield Warning(
-            "TASKS names JobsBackend, but the app of the backport is not installed: "
-            "its checks and its log are missing.",
-            hint="Add 'django_tasks' to INSTALLED_APPS.",
-            id="django_jobs.W002",
         )

@@ -13,7 +13,7 @@ from django_jobs.control import Details, Status
 from django_jobs.durations import in_words
 from django_jobs.masking import masked_arguments, masked_value
 from django_jobs.records import AttemptLine, TaskLine, TaskRecord, WorkerLine
-from django_jobs.states import LIVE_STATES, State
+from django_jobs.states import LIVE_STATES, RESULT_STATES, State
 from django_jobs.texts import clean, progress_in_words, shorten
 from django_jobs.worker.heartbeat import is_overdue
 
@@ -111,8 +111,12 @@ def status_text(status: Status) -> str:
     return "\n\n".join(parts)
 
 
-def list_text(lines: Sequence[TaskLine]) -> str:
-    return _table(_TASK_COLUMNS, lines) if lines else ""
+def list_text(lines: Sequence[TaskLine], state: str | None = None) -> str:
+    """Return the tasks as a table; ``state`` is the one that they were chosen by."""
+    if not lines:
+        return ""
+    times = [_ENQUEUED] if state is None else _OF_STATE.get(State(state), [_ENQUEUED])
+    return _table([*_FIRST_COLUMNS, *times, _ARGUMENTS], lines)
 
 
 def details_text(details: Details, more: More = NOTHING_MORE) -> str:
@@ -152,15 +156,25 @@ class _Column(NamedTuple):
     is_number: bool = False
 
 
-_TASK_COLUMNS = [
+_ENQUEUED = _Column("ENQUEUED", lambda line: moment(line.enqueued_at))
+_DUE = _Column("DUE", lambda line: moment(line.run_after))
+_FINISHED = _Column("FINISHED", lambda line: moment(line.finished_at))
+_REASON = _Column("REASON", lambda line: one_line(line.reason))
+#: What one looks for in tasks of one state; in a list of all, when they were enqueued.
+_OF_STATE = {
+    State.READY: [_ENQUEUED, _DUE],
+    State.SCHEDULED: [_ENQUEUED, _DUE],
+    **{state: [_ENQUEUED, _FINISHED] for state in RESULT_STATES},
+    State.FAILED: [_FINISHED, _REASON],
+}
+_FIRST_COLUMNS = [
     _Column("ID", lambda line: str(line.id)),
     _Column("STATE", lambda line: str(line.state)),
     _Column("TASK", lambda line: one_line(line.name)),
     _Column("QUEUE", lambda line: one_line(line.queue_name)),
     _Column("ATTEMPTS", lambda line: f"{line.attempt}/{line.max_attempts}"),
-    _Column("ENQUEUED", lambda line: moment(line.enqueued_at)),
-    _Column("ARGUMENTS", lambda line: one_line(line.summary, 60)),
 ]
+_ARGUMENTS = _Column("ARGUMENTS", lambda line: one_line(line.summary, 60))
 
 
 def _queue_columns() -> list[_Column]:

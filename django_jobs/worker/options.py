@@ -11,7 +11,8 @@ from typing import Any
 from django.db import DatabaseError, connections
 
 from django_jobs import __version__
-from django_jobs.options import NAME_LENGTH, QUEUE_LENGTH
+from django_jobs.conf import conf
+from django_jobs.options import NAME_LENGTH, QUEUE_LENGTH, did_you_mean
 from django_jobs.texts import shorten
 
 
@@ -56,6 +57,19 @@ class WorkerOptions:
             return ",".join(f"{queue}:{weight}" for queue, weight in pairs)
         words = ",".join(self.queues) or "all"
         return f"{words} except {','.join(self.exclude)}" if self.exclude else words
+
+    def undeclared(self) -> str:
+        """Return a warning of queues to which the settings let nobody enqueue.
+
+        It is no error: what is left in a queue that was given up may be worked off.
+        """
+        declared = conf().QUEUES
+        unknown = [each for each in self.queues + self.exclude if each not in declared]
+        if not declared or not unknown:
+            return ""
+        hint = did_you_mean(unknown[0], declared)
+        names = ", ".join(map(repr, unknown))
+        return f"DJANGO_JOBS['QUEUES'] does not have {names}.{hint}"
 
     def introduction(self) -> dict[str, Any]:
         """Return what the banner tells, as fields of a log record."""

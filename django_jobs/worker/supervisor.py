@@ -86,6 +86,9 @@ class Supervisor:
     def run(self) -> None:
         """Work until a stop was asked for and is done."""
         self.selector.register(self.mailbox, selectors.EVENT_READ, self.mailbox.open)
+        if warning := self.options.undeclared():
+            name = "queue_not_declared"
+            events.log(logger, logging.WARNING, name, error_message=warning)
         self.store.set_deadlines()
         self.completer.start()
         self.identity.register()

@@ -8,6 +8,7 @@ import socket
 import pytest
 from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.test import override_settings
 
 from django_jobs.worker.options import (
     WorkerOptions,
@@ -138,3 +139,16 @@ def test_the_kind_of_a_database_is_known_without_its_server(
 
     monkeypatch.setattr(type(connections["default"]), "display_name", property(ask))
     assert kind_of("default") == connections["default"].vendor
+
+
+def test_queues_that_the_settings_do_not_declare_are_remarked_upon() -> None:
+    mistaken = WorkerOptions(database="default", queues=("mial", "default"))
+    assert mistaken.undeclared() == ""
+    with override_settings(DJANGO_JOBS={"QUEUES": ["default", "mail"]}):
+        assert mistaken.undeclared() == (
+            "DJANGO_JOBS['QUEUES'] does not have 'mial'. Did you mean 'mail'?"
+        )
+        both = WorkerOptions(database="default", exclude=("old", "older"))
+        assert both.undeclared().endswith("does not have 'old', 'older'.")
+        right = WorkerOptions(database="default", queues=("mail",))
+        assert right.undeclared() == ""

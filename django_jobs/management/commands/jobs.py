@@ -30,8 +30,9 @@ class Command(BaseCommand):
     help = "Look at the queue and do something about it."
 
     def add_arguments(self, parser: CommandParser) -> None:
+        self._parser = parser
         commands = parser.add_subparsers(
-            dest="command", required=True, metavar="command", title="commands"
+            dest="command", metavar="command", title="commands"
         )
         for name, (words, add, _) in _COMMANDS.items():
             sub = commands.add_parser(name, help=words, description=words)
@@ -39,6 +40,9 @@ class Command(BaseCommand):
             add(sub)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["command"] is None:
+            self.stderr.write(self._parser.format_help(), lambda text: text)
+            raise CommandError("say which command")
         alias = options["database"]
         if alias is not None and alias not in connections:
             hint = did_you_mean(alias, list(connections))
@@ -72,15 +76,17 @@ class Command(BaseCommand):
 
     def do_list(self, options: dict[str, Any]) -> None:
         limit = options["limit"]
+        state = _state(options["state"])
         lines = control.list_tasks(
-            state=_state(options["state"]),
+            state=state,
             queue=options["queue"],
             name=options["task"],
             limit=limit + 1,
             alias=options["database"],
         )
         shown = lines[:limit]
-        self.answer(options, rendering.list_data(shown), rendering.list_text(shown))
+        text = rendering.list_text(shown, state)
+        self.answer(options, rendering.list_data(shown), text)
         if len(lines) > limit:
             self.note(f"These are the newest {limit}; --limit N shows more.")
         elif not lines:

@@ -1,4 +1,7 @@
-"""What can be wrong with an alias of ``TASKS`` that names ``JobsBackend``."""
+"""What can be wrong with an alias of ``TASKS`` that names ``JobsBackend``.
+
+Here, and not with the backend: without the backport there is none, but its settings.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,30 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
 
-from django_jobs.backend.api import BaseTaskBackend
 from django_jobs.options import did_you_mean
 
+#: The path of ``JobsBackend`` as it is documented.
+PATH = "django_jobs.backend.JobsBackend"
 
-def check_backend(backend: BaseTaskBackend, queues: Any) -> Iterator[CheckMessage]:
-    """Find mistakes; ``queues`` is the setting as it was given."""
-    place = f"TASKS[{backend.alias!r}]"
+
+def check_backend(
+    alias: str, queues: Any, options: dict[str, Any]
+) -> Iterator[CheckMessage]:
+    """Find mistakes in the settings of an alias, as they were given."""
+    place = f"TASKS[{alias!r}]"
     if not apps.is_installed("django_jobs"):
         yield Error(
             f"{place} names JobsBackend, but its app is not installed.",
             hint="Add 'django_jobs' to INSTALLED_APPS and run manage.py migrate.",
             id="django_jobs.E030",
         )
-    if isinstance(queues, str) or not all(isinstance(each, str) for each in queues):
+    if not _are_names(queues):
         yield Error(
             f"{place}['QUEUES'] is no list of names: {queues!r:.100}",
             hint="Write ['default', 'mail'], or [] for queues of any name.",
             id="django_jobs.E031",
         )
-    for key, value in backend.options.items():
+    for key, value in options.items():
         yield from _check_option(f"{place}['OPTIONS']", key, value)
 
 
@@ -50,6 +57,11 @@ def _check_option(place: str, key: str, value: Any) -> Iterator[CheckMessage]:
             hint="Correct it, or leave it out.",
             id="django_jobs.E033",
         )
+
+
+def _are_names(queues: Any) -> bool:
+    is_list = isinstance(queues, (list, tuple, set, frozenset))
+    return is_list and all(isinstance(each, str) for each in queues)
 
 
 def _is_database(value: Any) -> bool:
