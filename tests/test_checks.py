@@ -104,7 +104,7 @@ def test_a_time_without_end_is_an_error(key: str, value: float) -> None:
     with jobs(**{key: value}):
         [message] = checks.check_settings()
         assert ids([message]) == ["E001"]
-        assert f"[{key!r}] must be a number of seconds, from 0 to under" in message.msg
+        assert f"[{key!r}] must be a number of seconds from 0 to under" in message.msg
     with jobs(**{key: 9_999 * 86_400}):
         assert checks.check_settings() == []
 

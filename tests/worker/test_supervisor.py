@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.test import override_settings
 
 from django_jobs.worker import processes
 from django_jobs.worker.options import WorkerOptions
+from django_jobs.worker.shutdown import Stage
 from django_jobs.worker.supervisor import MOST_FAILURES, Supervisor
 from tests.worker.parts import FakeChild, FakeStore, HandCompleter, claimed
 
@@ -95,3 +97,24 @@ def test_after_a_lost_lease_nothing_of_it_is_left(make: Make) -> None:
     assert supervisor._held_ids() == set()
     assert child.killed_for == ("the lease is over", "")
     assert not supervisor.exchange.is_claiming
+
+
+def test_a_queue_that_is_not_declared_is_told_at_the_start(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with override_settings(DJANGO_JOBS={"QUEUES": ["default", "mail"]}):
+        supervisor, _ = make(queues=("mial",))
+        supervisor.shutdown.stage = Stage.OVER
+        for part, method in (
+            (supervisor.store, "set_deadlines"),
+            (supervisor.completer, "start"),
+            (supervisor.identity, "register"),
+            (supervisor.listener, "start"),
+            (supervisor, "_close"),
+        ):
+            monkeypatch.setattr(part, method, lambda: None)
+        supervisor.run()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("event=queue_not_declared message=")
+    assert "Did you mean 'mail'?" in record.getMessage()
