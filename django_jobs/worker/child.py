@@ -20,6 +20,8 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
+from django.db import connections
+
 from django_jobs.definitions import is_async_name
 from django_jobs.records import ClaimedTask, Outcome
 from django_jobs.worker import logs, processes
@@ -43,6 +45,8 @@ class ChildOptions:
     coroutines: int
     log_format: str
     log_level: int
+    #: The names of the databases by alias, which a test runner may have changed.
+    databases: dict[str, Any]
 
 
 def main(end: socket.socket, options: ChildOptions) -> None:
@@ -58,6 +62,8 @@ def main(end: socket.socket, options: ChildOptions) -> None:
 def _serve(channel: Channel, options: ChildOptions) -> None:
     try:
         _fail_if_not_loaded()
+        for alias, name in options.databases.items():
+            connections.settings[alias]["NAME"] = name
         child = _Child(channel, options)
     except BaseException:
         # The parent says it, once: the traceback of an exception here would be a copy.

@@ -17,6 +17,8 @@ from enum import Enum
 from multiprocessing.util import get_temp_dir
 from typing import TYPE_CHECKING, Any
 
+from django.db import connections
+
 from django_jobs import events
 from django_jobs.conf import conf
 from django_jobs.worker import child as child_module
@@ -268,6 +270,9 @@ def _child_options(worker_id: str, options: WorkerOptions) -> child_module.Child
         coroutines=options.coroutines,
         log_format=options.log_format,
         log_level=options.log_level,
+        databases={
+            alias: connections[alias].settings_dict["NAME"] for alias in connections
+        },
     )
 
 

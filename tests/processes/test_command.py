@@ -360,3 +360,35 @@ def test_a_manage_py_that_does_not_ask_for_its_name_starts_one_worker(
     assert done.returncode == 0
     assert done.stderr.count(b"event=worker_started") == 1
     assert result.get(timeout=0) == 3
+
+
+_CALLED = """
+import signal, sys
+import django
+django.setup()
+from django.core.management import call_command
+from django.db import connections
+connections["default"].settings_dict["NAME"] = sys.argv[1]
+handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+call_command("jobworker", burst=True, processes=1)
+assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+"""
+
+
+def test_a_worker_that_a_test_calls_works_on_the_database_of_the_test(
+    worker_env: dict[str, str],
+) -> None:
+    result = tasks.add.enqueue(1, 2)
+    env = {**worker_env, "DJANGO_JOBS_TEST_NAME_DEFAULT": "of-the-settings"}
+    name = str(connection.settings_dict["NAME"])
+    command = [sys.executable, "-c", _CALLED, name]
+    done = subprocess.run(command, env=env, timeout=60, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert result.get(timeout=0) == 3
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="only on sqlite")
+def test_a_database_in_memory_is_refused(start_worker: StartWorker) -> None:
+    worker = start_worker(ready=False, DJANGO_JOBS_TEST_NAME_DEFAULT=":memory:")
+    assert worker.wait() == 1
+    assert "in memory, where no other process sees it" in worker.output()

@@ -8,7 +8,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -33,6 +34,7 @@ from django_jobs.worker.reload import Reloader, is_trial
 from django_jobs.worker.supervisor import Supervisor
 
 _MEGABYTE = 1024 * 1024
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Command(BaseCommand):
@@ -53,6 +55,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         given = self._options(options)
+        _refuse_memory(given.database)
         _refuse_without_tables(given.database)
         if is_trial():
             return
@@ -63,11 +66,11 @@ class Command(BaseCommand):
         reloader = Reloader(supervisor.stop)
         if options["reload"]:
             reloader.start()
-        _stop_on_signals(reloader.cancel, supervisor.stop)
-        supervisor.run()
+        with _signals_to(reloader.cancel, supervisor.stop):
+            supervisor.run()
         if reloader.has_changed:
-            _stop_on_signals(reloader.cancel)
-            reloader.restart()
+            with _signals_to(reloader.cancel):
+                reloader.restart()
         elif getattr(supervisor, "has_failed", False):
             raise CommandError("the worker gave up: see the log for the reason")
 
@@ -221,6 +224,15 @@ def _database(options: dict[str, Any]) -> str:
     return get_store(alias).alias
 
 
+def _refuse_memory(alias: str) -> None:
+    connection: Any = connections[alias]
+    if connection.vendor == "sqlite" and connection.is_in_memory_db():
+        raise CommandError(
+            f"the database {alias!r} is in memory, where no other process sees it: "
+            "give 'NAME' (for tests, that of 'TEST') the path of a file"
+        )
+
+
 def _refuse_without_tables(alias: str) -> None:
     # A database that is away for now is no reason: the worker waits for it.
     try:
@@ -270,10 +282,17 @@ def _count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
-def _stop_on_signals(*calls: Callable[[str], None]) -> None:
+@contextmanager
+def _signals_to(*calls: Callable[[str], None]) -> Iterator[None]:
+    """Have signals that ask for a stop call these; who called us gets them back."""
+
     def on_signal(number: int, frame: FrameType | None) -> None:
         for call in calls:
             call(signal.Signals(number).name)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, on_signal)
+    before = {number: signal.signal(number, on_signal) for number in _STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
