@@ -19,6 +19,7 @@ from django_jobs.definitions import TaskDefinition, get_definition
 from django_jobs.exceptions import (
     InvalidArguments,
     InvalidResult,
+    SoftTimeLimitExceeded,
     StaleLease,
     TaskInterrupted,
     UnknownTask,
@@ -324,6 +325,10 @@ def _failure(attempt: Attempt, error: BaseException) -> Outcome:
     )
     if isinstance(error, InvalidResult) and error.__cause__ is not None:
         error = error.__cause__  # the one that Django's contract promises
+    limit = attempt.soft_time_limit
+    if isinstance(error, SoftTimeLimitExceeded) and not error.args and limit:
+        # It is raised by its class, which is all that a thread can be sent.
+        error.args = (f"longer than its soft limit of {limit:g} s",)
     metadata = None
     with suppress(Exception):  # it may be what the task failed with
         metadata = attempt.context.changed_metadata()

@@ -120,7 +120,6 @@ def test_a_worker_that_gave_up_is_an_error(
 ) -> None:
     monkeypatch.setattr(_Ending, "has_failed", has_failed)
     monkeypatch.setattr(jobworker, "Supervisor", _Ending)
-    monkeypatch.setattr(jobworker, "_stop_on_signals", lambda *calls: None)
     monkeypatch.setattr(pool, "start_fork_server", lambda: None)
     command = jobworker.Command(stdout=io.StringIO())
     options = vars(command.create_parser("manage.py", "jobworker").parse_args([]))

@@ -315,6 +315,7 @@ def test_a_soft_limit_ends_the_task(run: Run) -> None:
     assert outcome.verdict is Verdict.RETRY
     assert outcome.error is not None
     assert outcome.error.exception_class.endswith(".SoftTimeLimitExceeded")
+    assert outcome.error.message == "longer than its soft limit of 0.02 s"
 
 
 def test_a_task_may_end_well_after_its_soft_limit(run: Run) -> None:
