@@ -59,7 +59,7 @@ def finished(definition: Definition, context: TaskContext, outcome: Outcome) -> 
         if definition.listener is not None:
             definition.listener.finished(context, outcome)
         if task_finished.has_listeners(definition):
-            result = _result(context.task_result, outcome)
+            result = _result(context, outcome)
             task_finished.send_robust(definition, task_result=result)
 
 
@@ -128,13 +128,16 @@ def _error_fields(outcome: Outcome, verdict: Verdict) -> dict[str, Any]:
     return {"error": error.exception_class, "error_message": error.message[:200]}
 
 
-def _result(running: TaskResult[Any], outcome: Outcome) -> TaskResult[Any]:
+def _result(context: TaskContext, outcome: Outcome) -> TaskResult[Any]:
     """Return the result as it will be when the outcome is written."""
+    running = context.task_result
     record = running.record
     errors = list(record.errors)
     if outcome.error is not None:
         errors.append(outcome.error)
     state = _STATES.get(outcome.verdict, State.SCHEDULED)
+    if context.is_revoked and state is not State.SUCCESSFUL:
+        state = State.REVOKED
     return running.with_record(_ended(record, state, outcome)._replace(errors=errors))
 
 

@@ -416,6 +416,22 @@ def test_receivers_are_told_of_a_failure_inside_its_handler(
 
 
 @pytest.mark.django_db(transaction=True)
+@both
+def test_receivers_are_told_that_a_run_was_revoked(
+    executor: Executor, told: Told, end: Definition
+) -> None:
+    def revoke(sender: Any, task_result: Any, **kwargs: Any) -> None:
+        executor.ask_to_stop(task_result.id, is_revoked=True)
+
+    task_started.connect(revoke)
+    try:
+        execute(executor, end, "interrupted")
+    finally:
+        task_started.disconnect(revoke)
+    assert [each[2] for each in told] == [State.RUNNING, State.REVOKED]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_receiver_that_raises_hinders_nobody(
     executor: Executor, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
