@@ -102,7 +102,7 @@ class Executor:
         try:
             attempt = self._prepare(task, started)
         except Exception as error:
-            return _not_run(task, error, started)
+            return self._not_run(task, error, started)
         open_before = open_transactions()
         try:
             with attempt.context.active():
@@ -122,7 +122,7 @@ class Executor:
         try:
             attempt = self._prepare(task, started)
         except Exception as error:
-            return _not_run(task, error, started)
+            return self._not_run(task, error, started)
         try:
             with attempt.context.active():
                 return await self._run_async(attempt, watched)
@@ -134,6 +134,24 @@ class Executor:
             self._contexts.pop(task.id, None)
 
     # -- the steps -------------------------------------------------------------------
+
+    def _not_run(
+        self, task: ClaimedTask, error: BaseException, started: float
+    ) -> Outcome:
+        """Decide about a task that could not even be called."""
+        if isinstance(error, UnknownTask):
+            return Outcome(task.id, task.lease, Verdict.UNKNOWN, delay=5.0)
+        outcome = Outcome(
+            task.id,
+            task.lease,
+            Verdict.FAILED,
+            started,
+            time.monotonic(),
+            reason=Reason.CORRUPT,
+            error=record_error(error, conf().ERROR_MAX_BYTES),
+        )
+        announce.log_attempt(task, self.worker_id, outcome)
+        return outcome
 
     def _prepare(self, task: ClaimedTask, started: float) -> Attempt:
         definition = get_definition(task.name)
@@ -343,22 +361,6 @@ def _failure(attempt: Attempt, error: BaseException) -> Outcome:
         error=record_error(error, conf().ERROR_MAX_BYTES),
         log=_log_of(attempt),
         metadata=metadata,
-    )
-
-
-def _not_run(task: ClaimedTask, error: BaseException, started: float) -> Outcome:
-    """Decide about a task that could not even be called."""
-    now = time.monotonic()
-    if isinstance(error, UnknownTask):
-        return Outcome(task.id, task.lease, Verdict.UNKNOWN, delay=5.0)
-    return Outcome(
-        task.id,
-        task.lease,
-        Verdict.FAILED,
-        started,
-        now,
-        reason=Reason.CORRUPT,
-        error=record_error(error, conf().ERROR_MAX_BYTES),
     )
 
 

@@ -234,12 +234,18 @@ def test_a_result_may_be_as_deep_as_the_settings_say(run: Run, settings: Any) ->
     ids=["args", "kwargs", "headers", "depth"],
 )
 def test_a_row_that_cannot_be_read_is_a_dead_letter_at_once(
-    run: Run, executor: Executor, give: Definition, changes: dict[str, str]
+    run: Run,
+    executor: Executor,
+    give: Definition,
+    changes: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     outcome = run(give, **changes)
     assert (outcome.verdict, outcome.reason) == (Verdict.FAILED, Reason.CORRUPT)
     assert outcome.error is not None
     assert executor._contexts == {}
+    assert caplog.text.count("event=task_finished") == 1
+    assert "verdict=failed" in caplog.text
 
 
 def test_arguments_that_no_longer_fit_are_the_tasks_failure(run: Run) -> None:
