@@ -59,6 +59,9 @@ class Conf:
     #: A worker's sign of life, and how long after its last one it counts as dead.
     HEARTBEAT: float = 5.0
     LEASE: float = 30.0
+    #: PostgreSQL: a lock tells sooner that a worker is dead. In return, a worker that
+    #: cannot reach the database stops what it runs before two heartbeats are missed.
+    FAST_RESCUE: bool = False
     #: How often an idle worker looks for tasks when notifications reach it.
     POLL: float = 1.0
     #: Shortest and longest pause of a worker that no notification reaches.

@@ -17,7 +17,7 @@ from django_jobs.exceptions import InvalidResult, StaleLease
 from django_jobs.records import ClaimedTask, Outcome
 from django_jobs.results import TaskResult, fetch_result, running_task
 from django_jobs.serializers import dumps, loads
-from django_jobs.store import get_store
+from django_jobs.store.tables import migrated_store
 
 
 def current_context() -> TaskContext | None:
@@ -152,9 +152,15 @@ class TaskContext:
         if not self.worker_id:
             return
         task = self.claimed
-        if not get_store(self._alias).save_metadata(
-            self.worker_id, task.id, task.lease, metadata=metadata, progress=progress
-        ):
+        with migrated_store(self._alias) as store:
+            is_ours = store.save_metadata(
+                self.worker_id,
+                task.id,
+                task.lease,
+                metadata=metadata,
+                progress=progress,
+            )
+        if not is_ours:
             raise StaleLease(f"task {task.name} {task.id} lost its lease")
 
 

@@ -14,7 +14,8 @@ from django_jobs.exceptions import TaskNotFound, seconds
 from django_jobs.ids import canonical
 from django_jobs.records import AttemptLine, TaskLine, TaskRecord, WorkerLine
 from django_jobs.states import State
-from django_jobs.store import Store, get_store
+from django_jobs.store import Store
+from django_jobs.store.tables import migrated_store
 
 Id = str | UUID
 
@@ -44,8 +45,8 @@ class Details(NamedTuple):
 
 def revoke(ids: Iterable[Id], alias: str | None = None) -> dict[str, str]:
     """Stop tasks; return per id "revoked", "requested" (it runs) or "finished"."""
-    store = get_store(alias)
-    answers = store.revoke(_canonical(ids))
+    with migrated_store(alias) as store:
+        answers = store.revoke(_canonical(ids))
     if "requested" in answers.values():
         _wake_up_after_commit(store)
     return answers
@@ -53,8 +54,8 @@ def revoke(ids: Iterable[Id], alias: str | None = None) -> dict[str, str]:
 
 def requeue(ids: Iterable[Id], alias: str | None = None) -> list[str]:
     """Put dead letters back to work under their ids; return which were dead letters."""
-    store = get_store(alias)
-    found = store.requeue(_canonical(ids))
+    with migrated_store(alias) as store:
+        found = store.requeue(_canonical(ids))
     if found:
         _wake_up_after_commit(store)
     return found
@@ -71,11 +72,12 @@ def find_dead_letters(
 
     ``error`` is the path of an exception's class, or its last part.
     """
-    store, found = get_store(alias), list[str]()
-    while batch := store.find_dead_letters(
-        queue_name=queue, name=name, error=error, after=found[-1] if found else None
-    ):
-        found += batch
+    found: list[str] = []
+    with migrated_store(alias) as store:
+        while batch := store.find_dead_letters(
+            queue_name=queue, name=name, error=error, after=found[-1] if found else None
+        ):
+            found += batch
     return found
 
 
@@ -85,9 +87,10 @@ def prune(older_than: float | timedelta | None = None, alias: str | None = None)
     With ``older_than`` seconds since they finished, whatever their retention.
     """
     age = None if older_than is None else seconds(older_than)
-    store, count = get_store(alias), 0
-    while deleted := store.prune(_PRUNED_AT_ONCE, older_than=age):
-        count += deleted
+    count = 0
+    with migrated_store(alias) as store:
+        while deleted := store.prune(_PRUNED_AT_ONCE, older_than=age):
+            count += deleted
     return count
 
 
@@ -96,7 +99,8 @@ def count_prunable(
 ) -> int:
     """Return how many ``prune`` would delete now."""
     age = None if older_than is None else seconds(older_than)
-    return get_store(alias).count_prunable(older_than=age)
+    with migrated_store(alias) as store:
+        return store.count_prunable(older_than=age)
 
 
 def list_tasks(
@@ -109,32 +113,34 @@ def list_tasks(
 ) -> list[TaskLine]:
     """Return tasks, the newest first; ValueError for a state that there is none of."""
     wanted = None if state is None else State(state.upper())
-    return get_store(alias).find(state=wanted, queue_name=queue, name=name, limit=limit)
+    with migrated_store(alias) as store:
+        return store.find(state=wanted, queue_name=queue, name=name, limit=limit)
 
 
 def show(task_id: Id, alias: str | None = None) -> Details:
     """Return all that is known of a task; TaskNotFound when there is none."""
-    store, key = get_store(alias), canonical(task_id)
-    record = None if key is None else store.fetch(key)
-    if key is None or record is None:
-        raise TaskNotFound(f"no task has the id {str(task_id)!r}")
-    return Details(record, store.attempts(key))
+    key = canonical(task_id)
+    with migrated_store(alias) as store:
+        record = None if key is None else store.fetch(key)
+        if key is None or record is None:
+            raise TaskNotFound(f"no task has the id {str(task_id)!r}")
+        return Details(record, store.attempts(key))
 
 
 def status(alias: str | None = None) -> Status:
     """Return how much there is to do, and who does it."""
-    store = get_store(alias)
     queues: dict[str, dict[str, int]] = {}
-    for (queue, state), count in sorted(store.depths().items()):
-        queues.setdefault(queue, {})[state] = count
-    backlog = store.backlog()
-    return Status(
-        now=store.now(),
-        queues=queues,
-        workers=store.workers(),
-        dead_letters=backlog.dead_letters,
-        oldest_ready=backlog.oldest_ready,
-    )
+    with migrated_store(alias) as store:
+        for (queue, state), count in sorted(store.depths().items()):
+            queues.setdefault(queue, {})[state] = count
+        backlog = store.backlog()
+        return Status(
+            now=store.now(),
+            queues=queues,
+            workers=store.workers(),
+            dead_letters=backlog.dead_letters,
+            oldest_ready=backlog.oldest_ready,
+        )
 
 
 def _wake_up_after_commit(store: Store) -> None:

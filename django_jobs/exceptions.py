@@ -1,7 +1,7 @@
 """Every error of django_jobs, and what a task may raise to say how it goes on.
 
 JobsError
-├── SetupError               the app is not installed, or its tables are not there
+├── SetupError               the app is not installed, or its tables are missing or old
 ├── InvalidTask              a declaration that cannot work (at import)
 ├── EnqueueError             refused before any SQL
 │   ├── InvalidArguments     wrong signature, or a value that is no JSON

@@ -142,6 +142,8 @@ def _close_unusable() -> None:
             continue
         if connection.settings_dict["CONN_MAX_AGE"] == 0:
             connection.close_at = None
+        if connection.errors_occurred and connection.vendor == "sqlite":
+            connection.close()  # Django calls it usable although the driver closed it
         connection.close_if_unusable_or_obsolete()
         connection.health_check_enabled = True
 

@@ -224,6 +224,9 @@ class Worker(models.Model):
     seen_at = models.DateTimeField()
     #: Its lease: afterwards it counts as dead and its tasks are rescued.
     expires_at = models.DateTimeField()
+    #: Start of the server that has its lock, and how long it may be silent without.
+    lock_server = models.DateTimeField(null=True, blank=True)
+    lock_grace = models.FloatField(null=True, blank=True)
     running = models.IntegerField(default=0)
     memory_bytes = models.BigIntegerField(null=True, blank=True)
     cpu_seconds = models.FloatField(null=True, blank=True)

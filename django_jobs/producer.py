@@ -31,10 +31,10 @@ from django_jobs.conf import conf
 from django_jobs.exceptions import (
     InvalidArguments,
     PayloadTooLarge,
-    SetupError,
     UnknownQueue,
     UnreachableTask,
 )
+from django_jobs.failpoints import reach
 from django_jobs.middleware import enqueue_handler
 from django_jobs.options import did_you_mean
 from django_jobs.records import NewTask, TaskRecord
@@ -44,7 +44,7 @@ from django_jobs.signals import task_enqueued
 from django_jobs.states import State
 from django_jobs.store import get_store
 from django_jobs.store.base import Store
-from django_jobs.store.errors import is_not_migrated
+from django_jobs.store.tables import migrated_store
 
 logger = logging.getLogger("django_jobs")
 
@@ -211,6 +211,7 @@ class _Batch:
 
     def announce(self) -> None:
         """Tell workers and receivers of tasks that are committed."""
+        reach("enqueue.after_commit")
         if self.commit is not None:
             self.commit.is_done = True
         _wake_up(self.store)
@@ -262,6 +263,7 @@ class _Deferral:
 
     def insert(self) -> None:
         """Insert what is left after rollbacks to savepoints."""
+        reach("enqueue.deferred")
         batches, self.ready = self.ready, []
         stores = {batch.store.alias: batch.store for batch in batches}
         for alias, store in stores.items():
@@ -300,22 +302,17 @@ def _nothing() -> None:
 
 
 def _insert(store: Store, batches: Sequence[_Batch]) -> None:
+    reach("enqueue.before_insert")
     now = _write(store, [task for batch in batches for task in batch.tasks])
+    reach("enqueue.after_insert")
     for batch in batches:
         batch.inserted(now)
 
 
 def _write(store: Store, tasks: Sequence[NewTask]) -> datetime:
-    """Insert; SetupError when the tables are not there."""
-    try:
+    """Insert; SetupError when the tables are not there, or old."""
+    with migrated_store(store.alias):
         return _write_surely(store, tasks)
-    except DatabaseError as error:
-        if not is_not_migrated(error):
-            raise
-        raise SetupError(
-            f"the tables of django_jobs are missing in the database {store.alias!r}, "
-            f"or old: run manage.py migrate --database {store.alias}"
-        ) from error
 
 
 def _write_surely(store: Store, tasks: Sequence[NewTask]) -> datetime:

@@ -33,6 +33,7 @@ from django_jobs.records import TaskRecord
 from django_jobs.serializers import loads
 from django_jobs.states import State
 from django_jobs.store import get_store
+from django_jobs.store.tables import migrated_store
 
 R = TypeVar("R")
 
@@ -65,7 +66,8 @@ def _fetch(task_id: str, alias: str) -> TaskRecord:
             f"no task has the id {task_id!r:.100}, which is none: write that of a "
             "TaskResult, result.id, a UUID"
         )
-    record = get_store(alias).fetch(key)
+    with migrated_store(alias) as store:
+        record = store.fetch(key)
     if record is None:
         raise TaskNotFound(
             f"no task has the id {task_id!r}: its transaction did not commit (yet), "
@@ -238,8 +240,8 @@ class TaskResult(Generic[R]):
 
     def revoke(self) -> bool:
         """Stop the task, running or not; False when it is finished already."""
-        store = get_store(self._alias)
-        answer = store.revoke([self.id]).get(self.id)
+        with migrated_store(self._alias) as store:
+            answer = store.revoke([self.id]).get(self.id)
         if answer == "requested":
             store.notify()  # so that the worker looks at once
         self.refresh()

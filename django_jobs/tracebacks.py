@@ -18,6 +18,10 @@ from django_jobs.texts import clean, shorten
 #: Length of the column.
 _CLASS_LENGTH = 200
 _MESSAGE_MAX_BYTES = 8 * 1024
+#: Exceptions, frames and lines of messages that are written out in full together.
+_MOST_PARTS = 5000
+#: Of one that has more.
+_MOST_FRAMES = 100
 
 
 def record_error(error: BaseException, max_bytes: int = 64 * 1024) -> ErrorRecord:
@@ -53,9 +57,68 @@ def _message(error: BaseException) -> str:
 
 def _traceback(error: BaseException, start: TracebackType | None) -> str:
     try:
+        if _is_boundless(error):
+            return _short_traceback(error, start)
         return "".join(traceback.format_exception(type(error), error, start))
     except Exception as problem:
         return f"(its traceback cannot be had: {type(problem).__name__})"
+
+
+def _is_boundless(error: BaseException) -> bool:
+    """Tell whether the standard library would take seconds to write it out.
+
+    It looks at every cause, every member of a group, every frame and every line of a
+    message before it leaves most of them out.
+    """
+    room = _MOST_PARTS
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting and room > 0:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        room -= 1 + _length(each.__traceback__, room) + _lines(each)
+        waiting += (each.__cause__, each.__context__)
+        if isinstance(each, BaseExceptionGroup):
+            if len(each.exceptions) > room:  # some may be there several times
+                return True
+            waiting += each.exceptions
+    return room <= 0
+
+
+def _length(step: TracebackType | None, most: int) -> int:
+    """Return how many frames there are, or a number that is too large."""
+    count = 0
+    while step is not None and count <= most:
+        step, count = step.tb_next, count + 1
+    return count
+
+
+def _lines(error: BaseException) -> int:
+    return _message(error).count("\n")
+
+
+def _short_traceback(error: BaseException, start: TracebackType | None) -> str:
+    """Return the last frames and the message, without causes and without a group."""
+    frames = traceback.StackSummary.extract(
+        traceback.walk_tb(_last_of(start)), lookup_lines=False
+    )
+    return (
+        f"(the last {_MOST_FRAMES} frames at most, without what led to the error)\n"
+        + "".join(frames.format())
+        + f"{class_path(type(error))}: {_message(error)}\n"
+    )
+
+
+def _last_of(start: TracebackType | None) -> TracebackType | None:
+    """Skip all but the last frames."""
+    first, last = start, start
+    for _ in range(_MOST_FRAMES):
+        last = last and last.tb_next
+    while last is not None and first is not None:
+        first, last = first.tb_next, last.tb_next
+    return first
 
 
 def _outside_package(start: TracebackType | None) -> TracebackType | None:

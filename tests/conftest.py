@@ -65,6 +65,18 @@ def pytest_terminal_summary(
     reason = config.stash.get(NOT_RUN, "")
     if reason:
         terminalreporter.write_line(f"NOT RUN: {reason}", yellow=True, bold=True)
+    for report in (
+        *terminalreporter.getreports("passed"),
+        *terminalreporter.getreports("failed"),
+    ):
+        for name, value in report.user_properties:
+            if report.when != "call":
+                continue
+            if name == "figure":
+                terminalreporter.write_line(f"figure: {value}")
+            elif name == "degraded":
+                line = f"DEGRADED: {report.nodeid}: {value}"
+                terminalreporter.write_line(line, yellow=True, bold=True)
 
 
 @pytest.fixture
@@ -91,6 +103,11 @@ def worker_env(transactional_db: None) -> dict[str, str]:
 
     ``subprocess.run([sys.executable, "-m", "django", "jobworker"], env=worker_env)``
     """
+    return environment_of_workers()
+
+
+def environment_of_workers() -> dict[str, str]:
+    """Return that environment, for what is not done in the time of one test."""
     names = {
         f"DJANGO_JOBS_TEST_NAME_{each.alias.upper()}": str(each.settings_dict["NAME"])
         for each in connections.all()

@@ -137,3 +137,5 @@ DJANGO_JOBS = {
     for key in ("LEASE", "HEARTBEAT", "INTERRUPT_GRACE", "POLL")
     if f"JOBS_{key}" in os.environ
 }
+if "JOBS_FAST_RESCUE" in os.environ:
+    DJANGO_JOBS["FAST_RESCUE"] = env.bool("JOBS_FAST_RESCUE")

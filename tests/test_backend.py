@@ -40,6 +40,8 @@ if django.VERSION < (6, 0):
 from django_jobs.backend import JobsBackend, JobsTask, JobsTaskResult, api
 from django_jobs.backend.api import TaskResultStatus as Status
 from django_jobs.backend.api import task_backends
+from tests.sampleapp.hands import Hands
+from tests.store.samples import new_worker
 from tests.thirdparty import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -66,6 +68,7 @@ def declare(function: Any = plain_function, **options: Any) -> JobsTask:
 def run_due(alias: str = "default") -> None:
     """Run what is READY as a worker does, but in this process."""
     store, worker_id = get_store(alias), str(uuid.uuid4())
+    store.register(new_worker(id=worker_id), 60.0)
     executor = Executor(worker_id, alias, Interruptions())
     for task in store.cycle(worker_id, [], Demand(100)).claimed:
         run = _run_on_loop if is_async_name(task.name) else Executor.run
@@ -618,7 +621,7 @@ def test_telling_of_a_first_run_costs_no_query_until_somebody_looks(
     django_assert_num_queries: Any,
 ) -> None:
     enqueued = tasks.add.enqueue(1, right=2)
-    [claimed] = get_store().cycle(str(uuid.uuid4()), [], Demand(1)).claimed
+    claimed = Hands().claim()
     with (
         receiving(api.task_started) as started,
         receiving(api.task_finished) as finished,

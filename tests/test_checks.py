@@ -166,6 +166,13 @@ def test_listening_goes_to_a_postgresql(requires: Requires) -> None:
         assert ids(checks.check_settings()) == ([] if is_postgresql else ["E003"])
 
 
+def test_a_lock_that_nobody_holds_is_a_warning() -> None:
+    with jobs(FAST_RESCUE=True, NOTIFY=False):
+        assert ids(checks.check_settings()) == ["W009"]
+    with jobs(FAST_RESCUE=True):
+        assert checks.check_settings() == []
+
+
 @override_settings(USE_TZ=False)
 def test_times_without_zones_are_a_warning() -> None:
     assert ids(checks.check_settings()) == ["W001"]
@@ -342,6 +349,12 @@ def test_a_length_of_time_may_be_a_timedelta() -> None:
 # -- DATABASES and routers ---------------------------------------------------------
 
 
+def columns_of(model: Any) -> list[SimpleNamespace]:
+    """Return the columns of a model as a database describes them."""
+    fields = model._meta.local_concrete_fields
+    return [SimpleNamespace(name=field.column) for field in fields]
+
+
 class Fake:
     """A database that needs not be there."""
 
@@ -359,8 +372,12 @@ class Fake:
         }
         self.answer: Any = ()
         self.mysql_is_mariadb = False
-        self.tables = [Task._meta.db_table]
-        self.introspection = SimpleNamespace(table_names=lambda cursor: self.tables)
+        ours = apps.get_app_config("django_jobs").get_models()
+        self.tables = {each._meta.db_table: columns_of(each) for each in ours}
+        self.introspection = SimpleNamespace(
+            table_names=lambda cursor: list(self.tables),
+            get_table_description=lambda cursor, table: self.tables[table],
+        )
 
     def ensure_connection(self) -> None: ...
 
@@ -416,23 +433,6 @@ def test_a_pool_with_lasting_connections_is_an_error(found: Found) -> None:
     pooled = {"OPTIONS": {"pool": True}}
     assert found(Fake("postgresql", **pooled)) == []
     assert found(Fake("postgresql", **pooled, CONN_MAX_AGE=60)) == ["E014"]
-
-
-@pytest.mark.parametrize(
-    ("pool", "is_enough"),
-    [
-        (True, True),
-        ({"max_size": 3}, True),
-        ({"max_size": 2}, False),
-        ({"min_size": 2}, False),
-        ({"min_size": 2, "max_size": 10}, True),
-    ],
-)
-def test_a_pool_has_to_hold_what_a_worker_needs(
-    found: Found, pool: Any, is_enough: bool
-) -> None:
-    expected = [] if is_enough else ["E016"]
-    assert found(Fake("postgresql", OPTIONS={"pool": pool})) == expected
 
 
 def test_what_looks_like_a_pooler_needs_a_direct_way_to_listen(found: Found) -> None:
@@ -497,10 +497,23 @@ def test_a_database_without_the_tables_is_a_warning(
     found: Found, monkeypatch: Any
 ) -> None:
     fake = asked("postgresql", [1], pg_version=140000)
-    fake.tables = ["auth_user"]
+    fake.tables = {"auth_user": []}
     assert found(fake) == ["W013"]
     monkeypatch.setattr(sys, "argv", ["manage.py", "migrate"])
     assert found(fake) == []
+
+
+def test_tables_of_an_earlier_release_are_a_warning_that_names_the_columns(
+    found: Found,
+) -> None:
+    fake = asked("postgresql", [1], pg_version=140000)
+    fake.tables[Task._meta.db_table].pop()
+    del fake.tables["django_jobs_operation"]
+    assert found(fake) == ["W013"]
+    [message] = checks.check_databases(["default"])
+    older = "the tables of django_jobs are older than this code"
+    missing = "(no django_jobs_task.progress, django_jobs_operation)"
+    assert f"{older} {missing}" in message.msg
 
 
 @pytest.mark.parametrize("words", ["check --database default", "check", "migrate"])

@@ -701,7 +701,7 @@ def test_tables_that_are_missing_are_an_error_of_one_line(
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "CommandError: the tables of django_jobs are missing on 'default': "
-        "run manage.py migrate\n"
+        "run manage.py migrate --database default\n"
     )
 
 

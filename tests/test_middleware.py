@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
-from django.db import connections, transaction
+from django.db import Error, connections, transaction
 from django.test import override_settings
 from django.utils import timezone, translation
 from django.utils.decorators import (
@@ -274,6 +275,20 @@ def test_a_connection_that_broke_in_a_task_is_closed_after_it(
     with pytest.raises(LookupError):
         call(break_connection)
     assert connection.connection is None
+
+
+@each_kind
+@closing
+def test_a_connection_that_the_driver_has_closed_is_replaced(
+    function: Callable[..., Any], connection: Any
+) -> None:
+    def close_and_use(context: TaskContext) -> None:
+        connection.connection.close()
+        query()
+
+    with suppress(Error):  # the health check of a server's connection may mend it
+        call(close_and_use)
+    assert call(function) is not None
 
 
 @pytest.mark.parametrize(

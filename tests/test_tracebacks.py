@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from typing import Any
 
 import pytest
@@ -124,3 +126,70 @@ def test_the_traceback_begins_where_the_package_calls_the_task() -> None:
     text = record_error(error).traceback
     assert "in call" not in text
     assert "in <lambda>" in text
+
+
+def _raise_deep(depth: int) -> None:
+    if depth == 0:
+        raise ValueError("at the bottom")
+    _raise_deep(depth - 1)
+
+
+def _chained(count: int) -> BaseException:
+    error = ValueError("the first")
+    for number in range(count):
+        following = ValueError(f"number {number}")
+        following.__cause__ = error
+        error = following
+    return error
+
+
+def _deep() -> BaseException:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        _raise_deep(8_000)
+    except ValueError as error:
+        return error
+    finally:
+        sys.setrecursionlimit(limit)
+    raise AssertionError("it did not raise")
+
+
+BOUNDLESS = {
+    "causes": lambda: _chained(100_000),
+    "members": lambda: ExceptionGroup("many", [ValueError()] * 10 + _many(100_000)),
+    "frames": _deep,
+    "lines": lambda: ValueError("\n" * 10_000_000),
+}
+
+
+def _many(count: int) -> list[Exception]:
+    return [ValueError(number) for number in range(count)]
+
+
+@pytest.mark.parametrize("kind", BOUNDLESS)
+def test_an_error_without_end_is_told_in_short(kind: str) -> None:
+    error = BOUNDLESS[kind]()
+    begin = time.process_time()
+    record = record_error(error)
+    assert time.process_time() - begin < 2
+    assert record.traceback.startswith("(the last 100 frames at most")
+    assert f"builtins.{type(error).__name__}: " in record.traceback
+    assert len(record.traceback) <= 64 * 1024
+
+
+def test_the_last_frames_are_those_that_are_kept() -> None:
+    record = record_error(_deep())
+    assert record.traceback.count(", in _raise_deep") <= 100
+    assert 'raise ValueError("at the bottom")' in record.traceback
+
+
+def test_a_recursion_error_is_told_in_full() -> None:
+    def recurse() -> None:
+        recurse()
+
+    with pytest.raises(RecursionError) as caught:
+        recurse()
+    text = record_error(caught.value).traceback
+    assert text.startswith("Traceback (most recent call last):")
+    assert "more times]" in text

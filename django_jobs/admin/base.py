@@ -10,6 +10,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from django_jobs.admin.lists import BoundedPaginator, LightChangeList
+from django_jobs.admin.unmigrated import explained
 from django_jobs.store import get_store
 
 
@@ -74,6 +75,13 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             raise PermissionDenied
         context = {"is_unused": self.is_unused, **(extra_context or {})}
         return super().changelist_view(request, context)
+
+    def get_urls(self) -> list[Any]:
+        urls = super().get_urls()
+        for url in urls:
+            if url.callback is not None:
+                url.callback = explained(url.callback)
+        return urls
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
         return super().get_model_perms(request) if self.in_index else {}

@@ -12,6 +12,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from django_jobs.checks.layout import queue_aliases
 from django_jobs.store import DIALECTS
+from django_jobs.store.tables import lacking, what_is_lacking
 
 #: The oldest versions, by what they bring.
 _SQLITE = (3, 37)  # RETURNING, STRICT
@@ -46,15 +47,11 @@ def _check_database(alias: str) -> list[CheckMessage]:
 
 
 def _check_tables(connection: Any) -> Iterator[CheckMessage]:
-    from django_jobs.models import Task  # late: checks are registered before models
-
     if sys.argv[1:2] == ["migrate"] or connection.vendor not in DIALECTS:
         return  # it asks before it makes them
-    with connection.cursor() as cursor:
-        tables = connection.introspection.table_names(cursor)
-    if Task._meta.db_table not in tables:
+    if missing := lacking(connection):
         yield Warning(
-            f"DATABASES[{connection.alias!r}] does not have the tables of the queue.",
+            f"DATABASES[{connection.alias!r}]: {what_is_lacking(missing)}.",
             hint=f"Run manage.py migrate --database {connection.alias}.",
             id="django_jobs.W013",
         )

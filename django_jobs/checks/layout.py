@@ -14,11 +14,6 @@ from django_jobs.store import DIALECTS
 
 #: Seconds that SQLite should wait for the one who writes.
 _SHORTEST_WAIT = 10
-#: What psycopg's pool holds when it is told nothing.
-_POOL_SIZE = 4
-#: What a worker's parent takes from the pool: two connections for the exchange of
-#: tasks, one for the heartbeat. The listener has one of its own.
-_PARENT = 3
 #: Ports at which poolers listen by custom.
 _POOLER_PORTS = {"6432", "6543"}
 
@@ -137,7 +132,6 @@ def _check_postgresql(connection: Any) -> Iterator[CheckMessage]:
             hint="Take 'CONN_MAX_AGE' out.",
             id="django_jobs.E014",
         )
-    yield from _check_pool(connection)
     if _listens_at(connection.alias) and _looks_pooled(given):
         yield Warning(
             f"DATABASES[{connection.alias!r}] looks like a pooler "
@@ -146,23 +140,6 @@ def _check_postgresql(connection: Any) -> Iterator[CheckMessage]:
             hint="Set DJANGO_JOBS['LISTEN_DATABASE'] to an alias with a direct "
             "connection, or 'NOTIFY' to False.",
             id="django_jobs.W007",
-        )
-
-
-def _check_pool(connection: Any) -> Iterator[CheckMessage]:
-    """Compare the pool that each process has with what the worker's parent holds."""
-    options = connection.settings_dict["OPTIONS"].get("pool")
-    if not options:
-        return
-    sizes = options if isinstance(options, dict) else {}
-    most = sizes.get("max_size") or sizes.get("min_size", _POOL_SIZE)
-    if isinstance(most, int) and most < _PARENT:
-        yield Error(
-            f"DATABASES[{connection.alias!r}] has a pool of at most {most} "
-            f"connections, but a worker's parent process holds {_PARENT} at a time.",
-            hint=f"Set 'max_size' in OPTIONS['pool'] to {_PARENT} or more; a child "
-            "needs one more than it has threads.",
-            id="django_jobs.E016",
         )
 
 

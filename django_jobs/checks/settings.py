@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 from django.utils.module_loading import import_string
 
+from django_jobs import failpoints
 from django_jobs.checks.backends import check_tasks_setting
 from django_jobs.checks.names import check_names
 from django_jobs.conf import (
@@ -33,6 +34,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         *_check_middleware(given),
         *_check_numbers(given),
         *_check_amounts(given),
+        *_check_failpoints(),
     ]
 
 
@@ -66,6 +68,14 @@ def _check_aliases(given: Conf) -> Iterator[CheckMessage]:
             "database of DATABASES.",
             hint="Name an alias that reaches the queue's database without a pooler.",
             id="django_jobs.E003",
+        )
+
+    if given.FAST_RESCUE and not given.NOTIFY:
+        yield Warning(
+            "FAST_RESCUE has no effect without NOTIFY: the lock by which a worker is "
+            "known is held by the connection that listens.",
+            hint="Take one of them out of DJANGO_JOBS.",
+            id="django_jobs.W009",
         )
 
 
@@ -155,4 +165,19 @@ def _check_time_zones() -> Iterator[CheckMessage]:
             "USE_TZ is off: times of tasks are ambiguous when clocks are set back.",
             hint="Set USE_TZ = True.",
             id="django_jobs.W001",
+        )
+
+
+def _check_failpoints() -> Iterator[CheckMessage]:
+    problems = [failpoints.problem] if failpoints.problem else []
+    problems += [
+        f"{failpoints.VARIABLE}: There is no database {rule.argument!r}."
+        for rule in failpoints.rules()
+        if rule.action == "dbdrop" and rule.database not in settings.DATABASES
+    ]
+    for problem in problems:
+        yield Error(
+            problem,
+            hint="Correct this variable of the environment, or unset it.",
+            id="django_jobs.E018",
         )

@@ -15,6 +15,7 @@ from django_jobs.management.rendering import More, moment
 from django_jobs.models import DeadLetter, Result, Task
 from django_jobs.records import TaskRecord
 from django_jobs.states import LIVE_STATES, State
+from django_jobs.store.tables import lacking, migrate_first
 from django_jobs.worker.options import serves
 
 #: So many rows of each table, the newest, are looked at for names.
@@ -47,18 +48,13 @@ def complaints(status: Status) -> list[str]:
     ]
 
 
-def lacks_tables(alias: str) -> bool:
-    """Tell whether a database is there, and not yet migrated."""
+def why_not_migrated(alias: str) -> str:
+    """Say what a database lacks that is there; empty when it has all that we need."""
     try:
-        with connections[alias].cursor() as cursor:
-            tables = connections[alias].introspection.table_names(cursor)
+        missing = lacking(connections[alias])
     except DatabaseError:
-        return False  # away, as it seems
-    return Task._meta.db_table not in tables
-
-
-def no_tables(alias: str) -> str:
-    return f"the tables of django_jobs are missing on {alias!r}: run manage.py migrate"
+        return ""  # away, as it seems
+    return migrate_first(alias, missing) if missing else ""
 
 
 def _tasks_are(count: int) -> str:

@@ -5,6 +5,7 @@ from django.db import migrations, models
 import django_jobs.ids
 import django_jobs.models
 import django_jobs.states
+from django_jobs.migrations._beside_workers import BesideWorkers
 
 
 class Migration(migrations.Migration):
@@ -13,6 +14,7 @@ class Migration(migrations.Migration):
     dependencies = []
 
     operations = [
+        BesideWorkers(),
         migrations.CreateModel(
             name="Maintenance",
             fields=[
@@ -501,4 +503,5 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        BesideWorkers(),
     ]

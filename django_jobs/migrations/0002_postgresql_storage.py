@@ -10,6 +10,8 @@ from django.apps.registry import Apps
 from django.db import migrations
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
+from django_jobs.migrations._beside_workers import BesideWorkers
+
 #: Vacuum after a fixed number of dead rows, however large the table is.
 EARLY: dict[str, float] = {
     "autovacuum_vacuum_scale_factor": 0,
@@ -61,4 +63,4 @@ def _alter(
 class Migration(migrations.Migration):
     dependencies = [("django_jobs", "0001_initial")]
 
-    operations = [migrations.RunPython(apply, undo)]
+    operations = [BesideWorkers(), migrations.RunPython(apply, undo), BesideWorkers()]

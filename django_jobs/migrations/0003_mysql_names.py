@@ -10,6 +10,8 @@ from typing import Any
 
 from django.db import migrations
 
+from django_jobs.migrations._beside_workers import BesideWorkers
+
 #: Columns that hold names of queues and tasks.
 NAMES = {
     "Task": ("name", "queue_name"),
@@ -42,5 +44,7 @@ class Migration(migrations.Migration):
     dependencies = [("django_jobs", "0002_postgresql_storage")]
 
     operations = [
-        migrations.RunPython(compare_bytes, migrations.RunPython.noop, elidable=False)
+        BesideWorkers(),
+        migrations.RunPython(compare_bytes, migrations.RunPython.noop, elidable=False),
+        BesideWorkers(),
     ]

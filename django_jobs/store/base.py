@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import connections
 
@@ -37,6 +37,8 @@ class Store(ABC):
     cycles_in_flight: ClassVar[int] = 2
     #: Can this database tell a worker that tasks came?
     can_notify: ClassVar[bool] = False
+    #: Does ``changes`` tell it that something was committed?
+    can_count: ClassVar[bool] = False
     #: Must the writers of one process take turns, because waiting is unfair?
     has_single_writer: ClassVar[bool] = False
     #: Options of the driver that give every call a deadline.
@@ -74,6 +76,16 @@ class Store(ABC):
     @abstractmethod
     def promote(self, limit: int = 5000) -> int:
         """Make due SCHEDULED tasks READY; return how many."""
+
+    @abstractmethod
+    def adopt(
+        self, within: float, is_ours: Callable[[str, str], bool], limit: int = 500
+    ) -> int:
+        """Make READY at once what other workers gave back as unknown to them.
+
+        Of what is due within so many seconds, those whose queue and name are ours;
+        returns how many.
+        """
 
     @abstractmethod
     def next_due(self) -> float | None:
@@ -131,6 +143,18 @@ class Store(ABC):
     @abstractmethod
     def revoke_requests(self, worker_id: str) -> list[str]:
         """Return the ids of the worker's running tasks that shall stop."""
+
+    def note_lock(self, worker_id: str, grace: float) -> bool:
+        """Note that a session of the worker holds its lock; False when it does not.
+
+        From here on the worker counts as dead as soon as the lock is gone and it has
+        given no sign of life for the grace, in seconds. Only where there are locks.
+        """
+        return False
+
+    def expire_unlocked(self) -> list[str]:
+        """End the leases of workers that are silent and lost their locks."""
+        return []
 
     # -- control -----------------------------------------------------------------
 
@@ -226,6 +250,13 @@ class Store(ABC):
         What the project's own OPTIONS say is left alone.
         """
         options = connections.settings[self.alias].setdefault("OPTIONS", {})
+        if options.get("pool"):
+            # It hands out connections that are broken, and waits longer and longer
+            # before it makes others.
+            connection: Any = connections[self.alias]
+            connection.close()
+            connection.close_pool()
+            del options["pool"]
         for name, value in self.DEADLINES.items():
             options.setdefault(name, value)
 

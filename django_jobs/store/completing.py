@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django_jobs.conf import conf
+from django_jobs.failpoints import reach
 from django_jobs.records import ErrorRecord, Outcome
 from django_jobs.states import RESULT_STATES, Reason, State, Verdict
-from django_jobs.store.dialect import Dialect, as_id, own_transaction
+from django_jobs.store.dialect import as_id, own_transaction
 from django_jobs.store.errors import is_refusal
+from django_jobs.store.reading import Reading
 from django_jobs.store.verdicts import Held, Move, decide
 
 #: Columns that a task carries unchanged from table to table.
@@ -32,7 +34,10 @@ RUN_TIMES = """
             WHEN started_at IS NULL THEN NULL ELSE last_attempted_at END,
 """
 #: What moves the counters and the metadata. Parameters: refund, crash, metadata.
-COUNTERS = "attempt - %s, crashes + %s, COALESCE(%s, metadata)"
+COUNTERS = (
+    "attempt - %s, CASE WHEN %s = 1 THEN {next[crashes]} ELSE crashes END, "
+    "COALESCE(%s, metadata)"
+)
 #: The end of a run, some seconds ago (negative).
 FINISHED = "COALESCE({latest}(last_attempted_at, {later[%s]}), {now})"
 
@@ -41,7 +46,7 @@ TO_RESULT = f"""
 INSERT INTO {{result}} ({CARRIED}, attempt, crashes, metadata, started_at,
     last_attempted_at, finished_at, state, return_value, log, prune_at)
 SELECT {CARRIED}, {COUNTERS}, {RUN_TIMES} {FINISHED}, %s, %s, %s, {{later[%s]}}
-FROM {{task}} WHERE id = %s {{leave[result]}}
+FROM {{task}} WHERE id = %s AND lease = %s AND {{bare_state}} = 'RUNNING'
 """
 #: Copy a task to the dead letters.
 TO_DEAD_LETTER = f"""
@@ -49,7 +54,7 @@ INSERT INTO {{dead_letter}} ({CARRIED}, attempt, crashes, metadata, started_at,
     last_attempted_at, finished_at, reason, exception_class, message, traceback,
     fingerprint, prune_at)
 SELECT {CARRIED}, {COUNTERS}, {RUN_TIMES} {FINISHED}, %s, %s, %s, %s, %s, {{later[%s]}}
-FROM {{task}} WHERE id = %s {{leave[dead_letter]}}
+FROM {{task}} WHERE id = %s AND lease = %s AND {{bare_state}} = 'RUNNING'
 """
 #: Keep a record of a run that did not succeed.
 TO_ATTEMPT = f"""
@@ -58,13 +63,15 @@ INSERT INTO {{attempts}} (task_id, number, verdict, worker_id, worker_name, {{re
 SELECT id, attempt, %s, worker_id,
        COALESCE((SELECT w.name FROM {{worker}} w WHERE w.id = worker_id), ''), '',
        {{latest}}(last_attempted_at, {{later[%s]}}), {FINISHED}, %s, %s, %s, %s, %s
-FROM {{task}} WHERE id = %s
+FROM {{task}} WHERE id = %s AND lease = %s AND {{bare_state}} = 'RUNNING'
 """
 #: Put a task back to work. MySQL sets from left to right, and ``started_at`` needs
 #: the time of the claim: it comes before ``last_attempted_at``.
 PUT_BACK = """
 UPDATE {by_id[task]} SET state = %s, worker_id = NULL, progress = NULL,
-    attempt = attempt - %s, crashes = crashes + %s, metadata = COALESCE(%s, metadata),
+    attempt = attempt - %s,
+    crashes = CASE WHEN %s = 1 THEN {next[crashes]} ELSE crashes END,
+    metadata = COALESCE(%s, metadata),
     run_after = CASE WHEN %s THEN run_after ELSE {later[%s]} END,
     unknown_since = CASE WHEN %s THEN COALESCE(unknown_since, {now})
                          WHEN %s THEN unknown_since ELSE NULL END,
@@ -73,8 +80,10 @@ UPDATE {by_id[task]} SET state = %s, worker_id = NULL, progress = NULL,
         ELSE started_at END,
     last_attempted_at = CASE WHEN %s THEN {latest}(last_attempted_at, {later[%s]})
         WHEN started_at IS NULL THEN NULL ELSE last_attempted_at END
-WHERE id IN
+WHERE {bare_state} = 'RUNNING' AND id IN
 """
+#: What still is as it was when it was locked.
+IS_RUNNING = "{bare_state} = 'RUNNING'"
 
 #: What stands in the dead letter of an outcome that the database refuses.
 REFUSED = ErrorRecord(
@@ -86,7 +95,7 @@ REFUSED = ErrorRecord(
 NO_ERROR = ErrorRecord("", "", "", "")
 
 
-class Completing(Dialect):
+class Completing(Reading):
     """Write what became of claimed tasks, whatever that is."""
 
     def complete_here(self, worker_id: str, outcome: Outcome) -> bool:
@@ -102,8 +111,7 @@ class Completing(Dialect):
                 stale.append(outcome.id)
             else:
                 moves.append(decide(row, outcome))
-        self._write(moves)
-        return stale
+        return stale + self._write(moves)
 
     def _hold(self, worker_id: str, ids: Iterable[str]) -> dict[tuple[str, int], Held]:
         rows = self.rows_in(
@@ -114,28 +122,42 @@ class Completing(Dialect):
         )
         return {(held.id, held.lease): held for held in map(_as_held, rows)}
 
-    def _write(self, moves: Sequence[Move]) -> None:
-        recorded = [move for move in moves if move.is_recorded]
-        results = [move for move in moves if move.state in RESULT_STATES]
-        dead = [move for move in moves if move.state is State.FAILED]
-        gone = {move.id for move in [*results, *dead]}
-        self.run_many(TO_ATTEMPT, [self._attempt_row(move) for move in recorded])
-        self.run_many(TO_RESULT, [self._result_row(move) for move in results])
-        self.run_many(TO_DEAD_LETTER, [self._dead_row(move) for move in dead])
-        self.delete_in("task", gone)
-        self._put_back([move for move in moves if move.id not in gone])
+    def _write(self, moves: Sequence[Move]) -> list[str]:
+        """Write moves of locked tasks; return the ids of what had ended before.
 
-    def _put_back(self, moves: Iterable[Move]) -> None:
+        That cannot be, unless rows were written by hand: then the first end stands,
+        and the task is not left to run again and again.
+        """
+        ends = {move.id for move in moves if move.state.is_finished}
+        before = self.finished(sorted(ends)) if ends else []
+        new = [move for move in moves if move.id not in before]
+        recorded = [move for move in moves if move.is_recorded]
+        results = [move for move in new if move.state in RESULT_STATES]
+        dead = [move for move in new if move.state is State.FAILED]
+        self._copy(TO_ATTEMPT, [self._attempt_row(move) for move in recorded])
+        self._copy(TO_RESULT, [self._result_row(move) for move in results])
+        self._copy(TO_DEAD_LETTER, [self._dead_row(move) for move in dead])
+        if ends:
+            reach("complete.after_insert")
+        self.expect(len(ends), self.delete_in("task", ends, IS_RUNNING))
+        self._put_back([move for move in moves if move.id not in ends])
+        return before
+
+    def _copy(self, template: str, rows: Sequence[Sequence[Any]]) -> None:
+        self.expect(len(rows), self.run_many(template, rows))
+
+    def _put_back(self, moves: Sequence[Move]) -> None:
         alike: dict[tuple[Any, ...], list[str]] = {}
         for move in moves:
             alike.setdefault(_back_row(move), []).append(move.id)
-        alone = []
+        alone, count = [], 0
         for row, ids in alike.items():
             if len(ids) == 1:
                 alone.append([*row, self.to_id(ids[0])])
             else:
-                self.run_in(PUT_BACK, ids, row)
-        self.run_many(f"{PUT_BACK} (%s)", alone)
+                count += self.run_in(PUT_BACK, ids, row)
+        count += self.run_many(f"{PUT_BACK} (%s)", alone)
+        self.expect(len(moves), count)
 
     # -- parameters ------------------------------------------------------------------
 
@@ -147,6 +169,7 @@ class Completing(Dialect):
             move.outcome.log,
             move.prune_in,
             self.to_id(move.id),
+            move.outcome.lease,
         ]
 
     def _dead_row(self, move: Move) -> list[Any]:
@@ -156,6 +179,7 @@ class Completing(Dialect):
             *_error(move.outcome),
             move.prune_in,
             self.to_id(move.id),
+            move.outcome.lease,
         ]
 
     def _attempt_row(self, move: Move) -> list[Any]:
@@ -166,6 +190,7 @@ class Completing(Dialect):
             *_error(move.outcome),
             move.outcome.log,
             self.to_id(move.id),
+            move.outcome.lease,
         ]
 
     # -- what the database refuses -----------------------------------------------------

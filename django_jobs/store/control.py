@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from django.db.utils import IntegrityError
 
 from django_jobs.conf import conf
+from django_jobs.failpoints import reach
 from django_jobs.store.completing import CARRIED
 from django_jobs.store.dialect import as_id, own_transaction
 from django_jobs.store.reading import DEAD_LETTERS_AMONG, Reading
@@ -14,15 +15,19 @@ from django_jobs.store.reading import DEAD_LETTERS_AMONG, Reading
 #: Lock tasks that are to be revoked.
 LOCK_TASKS = "SELECT id, state FROM {by_id[task]} WHERE id IN"
 #: Ask the workers to stop their runs.
-REQUEST_REVOKE = "UPDATE {by_id[task]} SET revoke_requested = TRUE WHERE id IN"
+REQUEST_REVOKE = """
+UPDATE {by_id[task]} SET revoke_requested = TRUE
+WHERE {bare_state} = 'RUNNING' AND id IN
+"""
 #: Copy waiting tasks to the results as revoked.
 REVOKE_WAITING = f"""
 INSERT INTO {{result}} ({CARRIED}, attempt, crashes, metadata, started_at,
     last_attempted_at, finished_at, state, prune_at)
 SELECT {CARRIED}, attempt, crashes, metadata, started_at, last_attempted_at,
     {{now}}, 'REVOKED', {{later[%s]}}
-FROM {{by_id[task]}} WHERE id IN
+FROM {{by_id[task]}} WHERE {{bare_state}} <> 'RUNNING' AND id IN
 """
+IS_WAITING = "{bare_state} <> 'RUNNING'"
 #: Copy dead letters to the tasks: fresh budgets, the lease goes on.
 REQUEUE = """
 INSERT INTO {task} (id, name, queue_name, order_key, args, kwargs, summary, metadata,
@@ -37,6 +42,23 @@ CLOSE_ATTEMPTS = """
 UPDATE {attempts} SET requeued_at = {now} WHERE requeued_at IS NULL AND task_id IN
 """
 DELETE_ATTEMPTS = "DELETE FROM {attempts} WHERE task_id IN"
+#: Of which queues and names tasks go from worker to worker, since none knew them ...
+STRAYS = """
+SELECT DISTINCT queue_name, name FROM {task}
+WHERE state = 'SCHEDULED' AND run_after <= {later[%s]} AND unknown_since IS NOT NULL
+"""
+#: ... such tasks, locked ...
+STRAYS_OF = """
+SELECT id FROM {task}
+WHERE state = 'SCHEDULED' AND run_after <= {later[%s]} AND unknown_since IS NOT NULL
+    AND queue_name = %s AND name = %s
+ORDER BY run_after LIMIT %s {lock_free}
+"""
+#: ... which are READY from now on.
+ADOPT = """
+UPDATE {by_id[task]} SET state = 'READY', run_after = {now}
+WHERE state = 'SCHEDULED' AND id IN
+"""
 #: Take a turn at a chore, if the last one is long enough ago.
 TAKE_TURN = """
 UPDATE {maintenance} SET last_run_at = {now}
@@ -53,6 +75,9 @@ LIMIT %%s {lock_free}
 OLDER_THAN = """
 SELECT id FROM {%(table)s} WHERE finished_at <= {later[%%s]} LIMIT %%s {lock_free}
 """
+#: The same of rows that are sought by id, so that no index matches.
+IS_DUE = "COALESCE(prune_at, prune_at) <= {now}"
+IS_OLDER = "COALESCE(finished_at, finished_at) <= {later[%s]}"
 
 
 class Control(Reading):
@@ -63,9 +88,10 @@ class Control(Reading):
         rows = self.rows_in(LOCK_TASKS, ids, end="ORDER BY id {lock}")
         running = [as_id(row[0]) for row in rows if row[1] == "RUNNING"]
         waiting = [as_id(row[0]) for row in rows if row[1] != "RUNNING"]
-        self.run_in(REQUEST_REVOKE, running)
-        self.run_in(REVOKE_WAITING, waiting, [conf().RESULT_RETENTION])
-        self.delete_in("task", waiting)
+        self.expect(len(running), self.run_in(REQUEST_REVOKE, running))
+        copied = self.run_in(REVOKE_WAITING, waiting, [conf().RESULT_RETENTION])
+        deleted = self.delete_in("task", waiting, IS_WAITING)
+        self.expect(len(waiting), copied, deleted)
         live = dict.fromkeys(running, "requested") | dict.fromkeys(waiting, "revoked")
         others = self.finished([each for each in ids if each not in live])
         return live | dict.fromkeys(others, "finished")
@@ -74,10 +100,21 @@ class Control(Reading):
     def requeue(self, ids: Sequence[str]) -> list[str]:
         rows = self.rows_in(DEAD_LETTERS_AMONG, ids, end="ORDER BY id {lock}")
         found = [as_id(row[0]) for row in rows]
-        self.run_in(REQUEUE, found)
+        copied = self.run_in(REQUEUE, found)
         self.run_in(CLOSE_ATTEMPTS, found)
-        self.delete_in("dead_letter", found)
+        self.expect(len(found), copied, self.delete_in("dead_letter", found))
         return found
+
+    def adopt(
+        self, within: float, is_ours: Callable[[str, str], bool], limit: int = 500
+    ) -> int:
+        found = [row for row in self.rows(STRAYS, [within]) if is_ours(*row)]
+        return sum(self._adopt(within, queue, name, limit) for queue, name in found)
+
+    @own_transaction
+    def _adopt(self, within: float, queue: str, name: str, limit: int) -> int:
+        rows = self.rows(STRAYS_OF, [within, queue, name, limit])
+        return self.run_in(ADOPT, [as_id(row[0]) for row in rows])
 
     def claim_chore(self, name: str, every: float) -> bool:
         if self._take_turn(name, every):
@@ -107,9 +144,12 @@ class Control(Reading):
 
     def _prune(self, table: str, limit: int, older_than: float | None) -> int:
         if older_than is None:
-            rows = self.rows(DUE_FOR_PRUNING % {"table": table}, [limit])
+            due, guard, age = DUE_FOR_PRUNING, IS_DUE, []
         else:
-            rows = self.rows(OLDER_THAN % {"table": table}, [-older_than, limit])
+            due, guard, age = OLDER_THAN, IS_OLDER, [-older_than]
+        rows = self.rows(due % {"table": table}, [*age, limit])
         ids = [as_id(row[0]) for row in rows]
         self.run_in(DELETE_ATTEMPTS, ids)
-        return self.delete_in(table, ids)
+        reach("prune.mid")
+        self.expect(len(ids), self.delete_in(table, ids, guard, age))
+        return len(ids)

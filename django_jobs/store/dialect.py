@@ -4,7 +4,9 @@ Statements are written once, as templates. ``{task}`` and the other tables stand
 their quoted names, ``{now}`` for the database's time in UTC, ``{later[x]}`` for that
 time plus x seconds, ``{utc[x]}`` for a column read as UTC, ``{latest}`` for the
 function that picks the latest of two times, ``{by_id[task]}`` for a table whose rows
-are sought by a list of ids, ``{running_task}`` for tasks that are sought by worker.
+are sought by a list of ids, ``{running_task}`` for tasks that are sought by worker,
+``{bare_state}`` for the state of rows that are sought by id, ``{alive}`` for what a
+worker must be to claim, and to go on.
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ from django.db import connections, transaction
 
 from django_jobs import models
 from django_jobs.store.base import Store
+from django_jobs.store.errors import RowsChanged
 
 #: Most identifiers in one list of a statement.
 IDS_PER_STATEMENT = 500
+#: The largest numbers that the columns of the counters take.
+MOST_COUNTED = {"attempt": 2_147_483_647, "lease": 2_147_483_647, "crashes": 32_767}
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,6 +63,11 @@ class Dialect(Store):
     NOW: ClassVar[str]
     #: The later of two times.
     LATEST: ClassVar[str] = "GREATEST"
+    #: The smaller of two numbers.
+    LEAST: ClassVar[str] = "LEAST"
+    #: The state as an expression that no index matches: whoever knows the ids of rows
+    #: finds them by these, and locks nothing else on the way.
+    BARE_STATE: ClassVar[str] = "state || ''"
     #: Lock the rows read, waiting for those that others have locked ...
     LOCK: ClassVar[str] = "FOR UPDATE"
     #: ... or leaving them out.
@@ -85,6 +95,14 @@ class Dialect(Store):
     def leave(self, table: str) -> str:
         """Return SQL that lets an INSERT leave a row alone whose id is there."""
         return "ON CONFLICT (id) DO NOTHING"
+
+    def next_number(self, column: str) -> str:
+        """Return SQL for a counter and one more, as far as the column has room.
+
+        One row whose counter is full, which nobody but a hand can have written, would
+        make the statement fail for all the others.
+        """
+        return f"{self.LEAST}({column}, {MOST_COUNTED[column] - 1}) + 1"
 
     def by_id(self, table: str) -> str:
         """Return SQL for a table whose rows are sought by a list of ids."""
@@ -144,8 +162,11 @@ class Dialect(Store):
             "now": self.NOW,
             "now_utc": self.utc(self.NOW),
             "latest": self.LATEST,
+            "next": _Word(self.next_number),
             "lock": self.LOCK,
             "lock_free": self.LOCK_FREE,
+            "bare_state": self.BARE_STATE,
+            "alive": self._alive,
             "later": _Word(self.later),
             "utc": _Word(self.utc),
             "leave": _Word(lambda word: self.leave(self._words[word])),
@@ -153,15 +174,26 @@ class Dialect(Store):
             "running_task": self.by_running(quote(models.Task._meta.db_table)),
         }
 
+    @property
+    def _alive(self) -> str:
+        # Where no other can write, a lease may run out while a task of our own keeps
+        # the database locked. Whoever takes our tasks marks the row, or deletes it.
+        is_not_taken = "state <> 'dead'"
+        if self.has_single_writer:
+            return is_not_taken
+        return f"{is_not_taken} AND expires_at > {self.NOW}"
+
     def run(self, template: str, params: Params = ()) -> int:
         """Execute a statement; return how many rows it touched."""
         return self._run(self.sql(template), params)
 
-    def run_many(self, template: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Execute a statement once per row of parameters."""
-        if rows:
-            with self.connection.cursor() as cursor:
-                cursor.executemany(self.sql(template), rows)
+    def run_many(self, template: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Execute a statement once per row of parameters; return the rows touched."""
+        if not rows:
+            return 0
+        with self.connection.cursor() as cursor:
+            cursor.executemany(self.sql(template), rows)
+            return int(cursor.rowcount)
 
     def rows(self, template: str, params: Params = ()) -> list[Any]:
         """Execute a query; return its rows."""
@@ -180,9 +212,17 @@ class Dialect(Store):
             for marks, chunk in self.chunks(ids)
         )
 
-    def delete_in(self, table: str, ids: Iterable[str]) -> int:
-        """Delete rows by their ids; return how many there were."""
-        return self.run_in(f"DELETE FROM {{{table}}} WHERE id IN", ids)
+    def delete_in(
+        self,
+        table: str,
+        ids: Iterable[str],
+        guard: str = "TRUE",
+        params: Sequence[Any] = (),
+    ) -> int:
+        """Delete rows by their ids, if they are so; return how many there were."""
+        return self.run_in(
+            f"DELETE FROM {{{table}}} WHERE {guard} AND id IN", ids, params
+        )
 
     def rows_in(
         self,
@@ -199,6 +239,11 @@ class Dialect(Store):
                 f"{self.sql(template)} {marks} {self.sql(end)}", [*params, *chunk]
             )
         ]
+
+    def expect(self, count: int, *touched: int) -> None:
+        """Raise RowsChanged unless each statement touched so many rows."""
+        if any(each != count for each in touched):
+            raise RowsChanged(f"{count} rows were to be touched, not {touched}")
 
     # Texts with a list in them come in too many lengths to be remembered.
 

@@ -1,8 +1,8 @@
-"""What a database error means: never this value again, not migrated, a conflict."""
+"""What a database error means: a bad value, not migrated, others in the way."""
 
 from __future__ import annotations
 
-from django.db.utils import DataError, Error, IntegrityError
+from django.db.utils import DatabaseError, DataError, Error, IntegrityError
 
 #: MySQL: the transaction was rolled back, or one statement of it; the same again
 #: may succeed at once.
@@ -11,11 +11,29 @@ RETRY_CODES = frozenset({1020, 1205, 1213})
 REFUSAL_CODES = frozenset({1118, 1153, 2020})
 #: MySQL: the connection is gone, before a statement or under it.
 LOST_CODES = frozenset({2006, 2013, 2055})
-#: A table or a column is not there: PostgreSQL, then MySQL and MariaDB.
+#: A limit of time was over: for a lock or a statement of PostgreSQL, then for a
+#: statement of MySQL and of MariaDB.
+TIMEOUT_STATES = frozenset({"55P03", "57014"})
+TIMEOUT_CODES = frozenset({3024, 1969})
+#: A table, a column or an index is not there: PostgreSQL (which names no index), then
+#: MySQL and MariaDB.
 MISSING_STATES = frozenset({"42P01", "42703"})
-MISSING_CODES = frozenset({1146, 1054})
+MISSING_CODES = frozenset({1146, 1054, 1176})
+#: MySQL: there is such a table, column or index already; there is none to be dropped.
+DONE_CODES = frozenset({1050, 1060, 1061, 1051, 1091})
+#: Somebody else had a lock for too long.
+LOCK_STATE = "55P03"
+LOCK_CODE = 1205
 #: SQLite says it in words only.
 MISSING_WORDS = ("no such table", "no such column", "has no column named")
+
+
+class RowsChanged(DatabaseError):
+    """A statement touched other rows than those it was made for.
+
+    What was decided about them is void: the transaction is to be rolled back, and to
+    be done again from its first look.
+    """
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -33,6 +51,16 @@ def is_not_migrated(error: BaseException) -> bool:
     if _sqlite_code(error) is not None:
         return any(words in str(error) for words in MISSING_WORDS)
     return _sqlstate(error) in MISSING_STATES or mysql_code(error) in MISSING_CODES
+
+
+def is_done_already(error: BaseException) -> bool:
+    """Return True when MySQL finds that a change of a table has been made before."""
+    return mysql_code(error) in DONE_CODES
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Return True when a statement gave up waiting for a lock."""
+    return _sqlstate(error) == LOCK_STATE or mysql_code(error) == LOCK_CODE
 
 
 def mysql_code(error: BaseException) -> int | None:
@@ -54,7 +82,17 @@ def _sqlite_code(error: BaseException) -> int | None:
 
 def is_conflict(error: BaseException) -> bool:
     """Return True when two transactions were in each other's way (deadlock, 40001)."""
+    if isinstance(error, RowsChanged):
+        return True
     if not isinstance(error, Error):
         return False
     state = _sqlstate(error)
     return state in ("40001", "40P01") or mysql_code(error) in RETRY_CODES
+
+
+def is_contended(error: BaseException) -> bool:
+    """Return True when the server answers, but others were in the way for too long."""
+    if not isinstance(error, Error):
+        return False
+    is_timeout = _sqlstate(error) in TIMEOUT_STATES
+    return is_timeout or is_conflict(error) or mysql_code(error) in TIMEOUT_CODES

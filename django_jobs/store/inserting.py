@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from django_jobs.records import NewTask
-from django_jobs.store.dialect import as_time
+from django_jobs.store.dialect import as_time, own_transaction
 from django_jobs.store.reading import Reading
 
 #: Columns of a new task, in the order of the parameters of a row.
@@ -29,6 +29,9 @@ DUE_AT = "CASE WHEN %s > {now} THEN 'SCHEDULED' ELSE 'READY' END, {latest}(%s, {
 DUE_LATER = DUE_AT.replace("%s", "{later[%s]}")
 INSERT = f"INSERT INTO {{task}} ({COLUMNS}) VALUES"
 RETURNING = "{leave[task]} RETURNING {utc[enqueued_at]}"
+#: Never claimed. What is finished and has a task that is so was inserted twice; one
+#: that was put back to work has been claimed before.
+IS_NEW = "lease = 0"
 
 #: Rows of one statement, and characters of text in them: far below the parameter
 #: limits of SQLite and the packet limits of MySQL.
@@ -49,9 +52,9 @@ class Inserting(Reading):
     most_rows = MOST_ROWS
 
     def insert(self, tasks: Sequence[NewTask], *, again: bool = False) -> datetime:
-        if again:
-            finished = set(self.finished([task.id for task in tasks]))
-            tasks = [task for task in tasks if task.id not in finished]
+        return self._insert_again(tasks) if again else self._insert_all(tasks)
+
+    def _insert_all(self, tasks: Sequence[NewTask]) -> datetime:
         if len(tasks) == 1:
             return self._insert(tasks)
         chunks = list(in_chunks(tasks, self.most_rows))
@@ -59,6 +62,18 @@ class Inserting(Reading):
         with nullcontext() if is_alone else self.atomic():
             times = [self._insert(chunk) for chunk in chunks]
         return times[0] if times else self.now()
+
+    @own_transaction
+    def _insert_again(self, tasks: Sequence[NewTask]) -> datetime:
+        """Insert what is in none of the tables.
+
+        The look comes last. A task that is not finished when we look first may be
+        so, and gone from its table, when we insert: then it would be there twice.
+        """
+        time = self._insert_all(tasks)
+        finished = self.finished([task.id for task in tasks])
+        self.delete_in("task", finished, IS_NEW)
+        return time
 
     def _insert(self, tasks: Sequence[NewTask]) -> datetime:
         # Asked before, so that nothing happens after the insert that may fail.
@@ -71,8 +86,10 @@ class Inserting(Reading):
             cursor.execute(text, params)
             if before is not None:
                 return before
-            row = cursor.fetchone()
-        return (as_time(row[0]) if row else None) or self.now()
+            # All rows are read: SQLite commits after the last one, and of a statement
+            # that is left before its end nobody hears that it could not be committed.
+            rows = cursor.fetchall()
+        return (as_time(rows[0][0]) if rows else None) or self.now()
 
     def _statement(self, tasks: Sequence[NewTask]) -> tuple[str, list[Any]]:
         """Return one statement for some tasks, and its parameters."""

@@ -13,9 +13,10 @@ from django.db import transaction
 from django.db.utils import OperationalError
 
 from django_jobs.conf import conf
+from django_jobs.failpoints import reach
 from django_jobs.records import ClaimedTask, Demand, Outcome
 from django_jobs.store.completing import CARRIED
-from django_jobs.store.dialect import as_id, own_transaction
+from django_jobs.store.dialect import MOST_COUNTED, as_id, own_transaction
 from django_jobs.store.errors import LOST_CODES, RETRY_CODES, mysql_code
 from django_jobs.store.inserting import MOST_ROWS, in_chunks
 from django_jobs.store.portable import CLAIMED, PortableStore, as_claimed
@@ -28,6 +29,7 @@ T = TypeVar("T")
 FIRST_READY = f"""
 SELECT {CLAIMED}, run_after FROM {{task}} FORCE INDEX (django_jobs_task_ready)
 WHERE state = 'READY' AND queue_name = %s
+    AND EXISTS (SELECT 1 FROM {{worker}} WHERE id = %s AND {{alive}})
 ORDER BY order_key, run_after, id LIMIT %s {{lock_free}}
 """
 #: The names of queues that have READY tasks, one by one.
@@ -47,8 +49,9 @@ GROUP BY queue_name
 """
 #: Claim tasks that are locked.
 CLAIM = """
-UPDATE {by_id[task]} SET state = 'RUNNING', worker_id = %s, attempt = attempt + 1,
-    lease = lease + 1, last_attempted_at = {now} WHERE id IN
+UPDATE {by_id[task]} SET state = 'RUNNING', worker_id = %s, attempt = {next[attempt]},
+    lease = {next[lease]}, last_attempted_at = {now}
+WHERE {bare_state} = 'READY' AND id IN
 """
 #: Lock the tasks whose leases still hold, and read what goes to the results.
 SUCCESSES = f"""
@@ -69,7 +72,12 @@ SELECT id FROM {task} FORCE INDEX (django_jobs_task_scheduled)
 WHERE state = 'SCHEDULED' AND run_after <= {now}
 ORDER BY run_after LIMIT %s {lock_free}
 """
-PROMOTE = "UPDATE {by_id[task]} SET state = 'READY' WHERE state = 'SCHEDULED' AND id IN"
+PROMOTE = """
+UPDATE {by_id[task]} SET state = 'READY'
+WHERE {bare_state} = 'SCHEDULED' AND run_after <= {now} AND id IN
+"""
+#: What is copied and then deleted is still as it was when it was locked.
+IS_OURS = "{bare_state} = 'RUNNING' AND CONCAT(worker_id) = %s"
 
 #: The longest statement that the server takes, in bytes.
 LONGEST = "SELECT @@max_allowed_packet"
@@ -92,11 +100,12 @@ class MySQLStore(PortableStore):
     #: Of mysqlclient and PyMySQL alike, in seconds.
     DEADLINES: ClassVar[dict[str, int]] = {
         "connect_timeout": 5,
-        "read_timeout": 30,
-        "write_timeout": 30,
+        "read_timeout": 10,
+        "write_timeout": 10,
     }
 
     NOW = "UTC_TIMESTAMP(6)"
+    BARE_STATE = "CONCAT(state)"  # with two bars it would be a logical or
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
@@ -116,12 +125,18 @@ class MySQLStore(PortableStore):
     def by_running(self, table: str) -> str:
         return f"{table} FORCE INDEX (django_jobs_task_running)"
 
-    def delete_in(self, table: str, ids: Iterable[str]) -> int:
+    def delete_in(
+        self,
+        table: str,
+        ids: Iterable[str],
+        guard: str = "TRUE",
+        params: Sequence[Any] = (),
+    ) -> int:
         # A DELETE takes no hint; with a limit below the number of rows it is sure to
         # use the index.
-        start = self.sql(f"DELETE FROM {{{table}}} WHERE id IN")
+        start = self.sql(f"DELETE FROM {{{table}}} WHERE {guard} AND id IN")
         return sum(
-            self._run(f"{start} {marks} LIMIT {len(chunk)}", chunk)
+            self._run(f"{start} {marks} LIMIT {len(chunk)}", [*params, *chunk])
             for marks, chunk in self.chunks(ids)
         )
 
@@ -189,9 +204,12 @@ class MySQLStore(PortableStore):
                 done.append(outcome.id)
         for chunk in in_chunks(moved, MOST_ROWS):
             rows = ", ".join([ROW] * len(chunk))
-            text = f"{self.sql(INSERT_RESULTS)} {rows} {self.sql('{leave[result]}')}"
+            text = f"{self.sql(INSERT_RESULTS)} {rows}"
             self._run(text, [value for row in chunk for value in row])
-        self.delete_in("task", done)
+        if done:
+            reach("complete.after_insert")
+        worker = self.to_id(worker_id)
+        self.expect(len(done), self.delete_in("task", done, IS_OURS, [worker]))
         return stale
 
     def _successes(self, worker_id: str, ids: Sequence[str]) -> dict[Any, Any]:
@@ -201,16 +219,17 @@ class MySQLStore(PortableStore):
 
     def _claim(self, worker_id: str, demand: Demand) -> list[ClaimedTask]:
         queues, rows = self.queues_of(demand), list[Any]()
+        worker = self.to_id(worker_id)
         if demand.is_strict or len(queues) == 1:
             for queue in queues:
                 if rest := demand.limit - len(rows):
-                    rows += self.rows(FIRST_READY, [queue, rest])
+                    rows += self.rows(FIRST_READY, [queue, worker, rest])
         elif queues:
             for queue, count in self._shares(queues, demand.limit):
-                rows += self.rows(FIRST_READY, [queue, count])
+                rows += self.rows(FIRST_READY, [queue, worker, count])
             rows.sort(key=lambda row: (row[7], row[-1], row[0]))
         ids = [as_id(row[0]) for row in rows]
-        self.run_in(CLAIM, ids, [self.to_id(worker_id)])
+        self.expect(len(ids), self.run_in(CLAIM, ids, [worker]))
         return [_after_claim(as_claimed(row)) for row in rows]
 
     def ready_queues(self) -> list[str]:
@@ -269,4 +288,6 @@ def _result_row(
 
 
 def _after_claim(task: ClaimedTask) -> ClaimedTask:
-    return task._replace(lease=task.lease + 1, attempt=task.attempt + 1)
+    lease = min(task.lease, MOST_COUNTED["lease"] - 1) + 1
+    attempt = min(task.attempt, MOST_COUNTED["attempt"] - 1) + 1
+    return task._replace(lease=lease, attempt=attempt)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django_jobs.failpoints import reach
 from django_jobs.records import ClaimedTask, Cycle, Demand, Outcome
 from django_jobs.store.control import Control
 from django_jobs.store.dialect import as_id, own_transaction
+from django_jobs.store.errors import RowsChanged
 from django_jobs.store.inserting import Inserting
 from django_jobs.store.listing import Listing
 from django_jobs.store.workers import Workers
@@ -46,18 +48,33 @@ class PortableStore(Inserting, Workers, Control, Listing):
         try:
             claimed, stale = self._cycle(worker_id, written, demand)
         except Exception as error:
-            if not written or not self.refuses(error, written):
+            if not written or not self._is_of_one(error, written):
                 raise
             stale = self._complete_each(worker_id, written)
             claimed = self._cycle(worker_id, [], demand).claimed
+        if written:
+            reach("complete.after_commit")
+        if claimed:
+            reach("claim.after_commit")
         return Cycle(claimed, older + stale)
+
+    def _is_of_one(self, error: Exception, outcomes: Sequence[Outcome]) -> bool:
+        """Tell whether one outcome alone may have made the error."""
+        return isinstance(error, RowsChanged) or self.refuses(error, outcomes)
 
     @own_transaction
     def _cycle(
         self, worker_id: str, outcomes: Sequence[Outcome], demand: Demand | None
     ) -> Cycle:
-        stale = self._complete(worker_id, outcomes) if outcomes else []
-        claimed = self._claim(worker_id, demand) if demand and demand.limit > 0 else []
+        stale, claimed = list[str](), list[ClaimedTask]()
+        if outcomes:
+            reach("complete.before")
+            stale = self._complete(worker_id, outcomes)
+            reach("complete.before_commit")
+        if demand and demand.limit > 0:
+            reach("claim.before")
+            claimed = self._claim(worker_id, demand)
+            reach("claim.after_update")
         return Cycle(claimed, stale)
 
     def _claim(self, worker_id: str, demand: Demand) -> list[ClaimedTask]:

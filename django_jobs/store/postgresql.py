@@ -14,10 +14,12 @@ from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from django_jobs import events
 from django_jobs.conf import conf
+from django_jobs.failpoints import reach
 from django_jobs.records import ClaimedTask, Cycle, Demand, NewTask, Outcome
 from django_jobs.store.base import CHANNEL
 from django_jobs.store.completing import CARRIED
 from django_jobs.store.inserting import COLUMNS
+from django_jobs.store.locks import Locks
 from django_jobs.store.portable import (
     CLAIMED,
     READY_QUEUES,
@@ -45,7 +47,7 @@ COMPLETE = f"""
 WITH mine AS (
     DELETE FROM {{task}} WHERE id = ANY(%(ids)s::uuid[])
         AND lease = (%(leases)s::int[])[array_position(%(ids)s::uuid[], id)]
-        AND worker_id = %(worker)s::uuid AND state || '' = 'RUNNING'
+        AND worker_id = %(worker)s::uuid AND {{bare_state}} = 'RUNNING'
     RETURNING *, array_position(%(ids)s::uuid[], id) AS place
 ), told AS (
     SELECT mine.*,
@@ -64,7 +66,6 @@ WITH mine AS (
         {{latest}}(last_attempted_at, {{later[started]}}),
         {{latest}}(last_attempted_at, {{later[finished]}}),
         'SUCCESSFUL', return_value, log, {{later[prune_in]}} FROM told
-    ON CONFLICT (id) DO NOTHING
 )
 SELECT CASE WHEN COUNT(*) < %(count)s
     THEN COALESCE(array_agg(id::text), ARRAY[]::text[]) END FROM mine
@@ -73,6 +74,7 @@ SELECT CASE WHEN COUNT(*) < %(count)s
 FIRST_READY = """
 SELECT id, order_key, run_after FROM {task}
 WHERE state = 'READY' AND queue_name = <queue>
+    AND EXISTS (SELECT 1 FROM {worker} WHERE id = %(worker)s::uuid AND {alive})
 ORDER BY order_key, run_after, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 """
 #: The first of several queues, each with at most ``limit`` rows. A nested loop takes
@@ -88,8 +90,10 @@ OTHER_QUEUES = f"({READY_QUEUES} AND name <> ALL(%(exclude)s::text[])) AS q"
 CLAIM = f"""
 WITH due AS MATERIALIZED (<chosen>), mine AS (
     UPDATE {{task}} SET state = 'RUNNING', worker_id = %(worker)s::uuid,
-        attempt = attempt + 1, lease = lease + 1, last_attempted_at = {{now}}
-    WHERE id = ANY(ARRAY(SELECT id FROM due)) RETURNING *
+        attempt = {{next[attempt]}}, lease = {{next[lease]}},
+        last_attempted_at = {{now}}
+    WHERE id = ANY(ARRAY(SELECT id FROM due)) AND {{bare_state}} = 'READY'
+    RETURNING *
 )
 SELECT {CLAIMED.replace("id,", "id::text,", 1)} FROM mine
 ORDER BY <order> order_key, run_after, id
@@ -114,7 +118,8 @@ CLAIM_STRICT = _claim_of(GIVEN_QUEUES, is_strict=True)
 CLAIM_ANY = _claim_of(OTHER_QUEUES, is_strict=False)
 #: Make due tasks READY, the longest due first.
 PROMOTE = """
-UPDATE {task} SET state = 'READY' WHERE state = 'SCHEDULED' AND id = ANY(ARRAY(
+UPDATE {task} SET state = 'READY'
+WHERE {bare_state} = 'SCHEDULED' AND run_after <= {now} AND id = ANY(ARRAY(
     SELECT id FROM {task} WHERE state = 'SCHEDULED' AND run_after <= {now}
     ORDER BY run_after LIMIT %s FOR UPDATE SKIP LOCKED))
 """
@@ -146,7 +151,7 @@ NOTIFY = f"SELECT pg_notify('{CHANNEL}', '')"
 Send = Callable[[str, dict[str, Any]], Any]
 
 
-class PostgreSQLStore(PortableStore):
+class PostgreSQLStore(Locks, PortableStore):
     """A server of version 14 or later, with psycopg 3 or psycopg2."""
 
     can_notify = True
@@ -209,9 +214,13 @@ class PostgreSQLStore(PortableStore):
             send(PLANS, {})
             done = claim = None
             if outcomes:
+                reach("complete.before")
                 done = send(COMPLETE, _of_outcomes(worker_id, outcomes))
+                reach("complete.before_commit")
             if demand and demand.limit > 0:
+                reach("claim.before")
                 claim = send(*_claim_statement(worker_id, demand))
+                reach("claim.after_update")
         stale = _stale(outcomes, done.fetchone()[0]) if done else []
         return Cycle(list(map(as_claimed, claim.fetchall())) if claim else [], stale)
 
@@ -262,13 +271,16 @@ class PostgreSQLStore(PortableStore):
             self._is_direct[raw] = answer == (raw.info.backend_pid,)
         return 0 if self._is_direct[raw] else None
 
-    def run_many(self, template: str, rows: Sequence[Sequence[Any]]) -> None:
-        if not is_psycopg3 or len(rows) < WORTH_PREPARING:
-            super().run_many(template, rows)
-            return
+    def run_many(self, template: str, rows: Sequence[Sequence[Any]]) -> int:
+        if not is_psycopg3:  # psycopg2 counts the rows of the last one only
+            return sum(self.run(template, row) for row in rows)
+        if len(rows) < WORTH_PREPARING:
+            return super().run_many(template, rows)
         with self._preparing() as raw:
             psycopg.Cursor(raw).execute(self.sql(PLANS))
-            psycopg.Cursor(raw).executemany(self.sql(template), rows)
+            cursor = psycopg.Cursor(raw)
+            cursor.executemany(self.sql(template), rows)
+            return cursor.rowcount
 
     def _complete(self, worker_id: str, outcomes: Sequence[Outcome]) -> list[str]:
         successes = list(filter(is_success, outcomes))

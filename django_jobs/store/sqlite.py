@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db import transaction
 
+from django_jobs.failpoints import reach
 from django_jobs.records import ClaimedTask, Demand, Outcome
 from django_jobs.store.completing import CARRIED
 from django_jobs.store.inserting import MOST_PARAMS, MOST_ROWS
@@ -24,13 +25,15 @@ TIME = "strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now'{shift})"
 #: The first READY tasks of a queue; the plus keeps the time a text.
 FIRST_READY = """
 SELECT order_key, +run_after, id FROM {task}
-WHERE state = 'READY' AND queue_name = %s ORDER BY order_key, run_after, id LIMIT %s
+WHERE state = 'READY' AND queue_name = %s
+    AND EXISTS (SELECT 1 FROM {worker} WHERE id = %s AND {alive})
+ORDER BY order_key, run_after, id LIMIT %s
 """
 #: Claim the chosen tasks. What comes back has no order.
 CLAIM = f"""
-UPDATE {{task}} SET state = 'RUNNING', worker_id = %s, attempt = attempt + 1,
-    lease = lease + 1, last_attempted_at = {{now}}
-WHERE id IN (<chosen>) RETURNING {CLAIMED}
+UPDATE {{task}} SET state = 'RUNNING', worker_id = %s, attempt = {{next[attempt]}},
+    lease = {{next[lease]}}, last_attempted_at = {{now}}
+WHERE {{bare_state}} = 'READY' AND id IN (<chosen>) RETURNING {CLAIMED}
 """
 #: Copy a successful task to the results ...
 TO_RESULT = f"""
@@ -40,14 +43,18 @@ SELECT {CARRIED}, attempt, crashes, COALESCE(%s, metadata),
     COALESCE(started_at, MAX(last_attempted_at, {{later[%s]}})),
     MAX(last_attempted_at, {{later[%s]}}), MAX(last_attempted_at, {{later[%s]}}),
     'SUCCESSFUL', %s, %s, {{later[%s]}}
-FROM {{task}} WHERE id = %s AND lease = %s AND worker_id = %s AND state = 'RUNNING'
-ON CONFLICT (id) DO NOTHING
+FROM {{task}}
+WHERE id = %s AND lease = %s AND worker_id = %s AND {{bare_state}} = 'RUNNING'
 """
 #: ... and take it away.
-DELETE_TASK = "DELETE FROM {task} WHERE id = %s"
+DELETE_TASK = """
+DELETE FROM {task}
+WHERE id = %s AND lease = %s AND worker_id = %s AND {bare_state} = 'RUNNING'
+"""
 #: Make due tasks READY, the longest due first.
 PROMOTE = """
-UPDATE {task} SET state = 'READY' WHERE id IN (
+UPDATE {task} SET state = 'READY'
+WHERE {bare_state} = 'SCHEDULED' AND +run_after <= {now} AND id IN (
     SELECT id FROM {task} WHERE state = 'SCHEDULED' AND run_after <= {now}
     ORDER BY run_after LIMIT %s)
 """
@@ -57,10 +64,13 @@ class SQLiteStore(PortableStore):
     """A file that all workers of one machine share."""
 
     cycles_in_flight = 1
+    can_count = True
     has_single_writer = True
 
     NOW = TIME.format(shift="")
     LATEST = "MAX"
+    LEAST = "MIN"
+    BARE_STATE = "+state"
     LOCK = ""
     LOCK_FREE = ""
 
@@ -85,11 +95,14 @@ class SQLiteStore(PortableStore):
         if not all(map(is_success, outcomes)):
             return super()._complete(worker_id, outcomes)
         rows = self._success_rows(worker_id, outcomes)
-        if self._hot(TO_RESULT, rows, many=True).rowcount == len(rows):
-            self._hot(DELETE_TASK, [row[-3:-2] for row in rows], many=True)
-            return []
-        # Some are stale: the slow way finds out which, the others are written.
-        return super()._complete(worker_id, outcomes)
+        moved = self._hot(TO_RESULT, rows, many=True).rowcount
+        if moved == 0:  # all are stale, or else the slow way finds out why not
+            return super()._complete(worker_id, outcomes)
+        reach("complete.after_insert")
+        deleted = self._hot(DELETE_TASK, [row[-3:] for row in rows], many=True).rowcount
+        # When only some are stale, each is completed alone.
+        self.expect(len(rows), moved, deleted)
+        return []
 
     def _success_rows(
         self, worker_id: str, outcomes: Sequence[Outcome]
@@ -133,17 +146,18 @@ class SQLiteStore(PortableStore):
     def _claim(self, worker_id: str, demand: Demand) -> list[ClaimedTask]:
         tasks = {}
         with self.connection.wrap_database_errors:
-            ids = self._first_ready(demand)
+            ids = self._first_ready(self.to_id(worker_id), demand)
             for marks, chunk in self.chunks(ids):
                 text = self.sql(CLAIM).replace("(<chosen>)", marks)
                 for row in self._execute(text, [self.to_id(worker_id), *chunk]):
                     tasks[row[0]] = as_claimed(row)
+        self.expect(len(ids), len(tasks))
         return [tasks[task_id] for task_id in ids]
 
-    def _first_ready(self, demand: Demand) -> list[str]:
+    def _first_ready(self, worker: str, demand: Demand) -> list[str]:
         """Return the ids of the first tasks; no more rows are read than are needed."""
         cursors = [
-            self._hot(FIRST_READY, [queue, demand.limit])
+            self._hot(FIRST_READY, [queue, worker, demand.limit])
             for queue in self.queues_of(demand)
         ]
         rows = chain(*cursors) if demand.is_strict else merge(*cursors)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django_jobs.exceptions import WorkerLost
+from django_jobs.failpoints import reach
 from django_jobs.records import ErrorRecord, NewWorker, Outcome
 from django_jobs.states import Verdict
 from django_jobs.store.completing import Completing
@@ -20,10 +21,10 @@ INSERT INTO {worker} (id, name, host, pid, boot, pid_start, version, {release}, 
 VALUES (%s, %s, %s, %s, %s, %s, %s, '', %s, %s, %s, %s, 'running', {now}, {now},
     {later[%s]}, 0, '[]', '[]')
 """
-#: Prolong a lease, unless it is over (``<alive>``).
+#: Prolong a lease, unless it is over.
 RENEW = """
 UPDATE {worker} SET expires_at = {later[%s]}, seen_at = {now}, state = %s, running = %s
-WHERE id = %s AND <alive>
+WHERE id = %s AND {alive}
 """
 #: The tasks that a worker has.
 TASKS_OF_WORKER = """
@@ -47,17 +48,20 @@ SELECT id FROM {worker} WHERE expires_at <= {now} ORDER BY id {lock_free}
 """
 #: Tasks whose worker is not in the table, or is a dead one that we hold locked.
 ORPHANS = """
-SELECT id, lease, crashes, revoke_requested FROM {running_task}
+SELECT id, lease, crashes, revoke_requested, worker_id FROM {running_task}
 WHERE state = 'RUNNING' AND NOT EXISTS (
     SELECT 1 FROM {worker} w WHERE w.id = {task}.worker_id AND %(alive)s)
 ORDER BY id LIMIT %%s {lock_free}
 """
-#: Forget dead workers that hold nothing any more.
+WORKERS_AMONG = "SELECT id FROM {worker} WHERE id IN"
+#: Forget dead workers that hold nothing any more ...
 FORGET_WORKERS = """
-DELETE FROM {worker} WHERE NOT EXISTS (
+DELETE FROM {worker} WHERE expires_at <= {now} AND NOT EXISTS (
     SELECT 1 FROM {task} t WHERE t.state = 'RUNNING' AND t.worker_id = {worker}.id)
 AND id IN
 """
+#: ... and keep the others from coming back: some of their tasks are taken.
+BURY_WORKERS = "UPDATE {worker} SET state = 'dead' WHERE expires_at <= {now} AND id IN"
 #: Running tasks that shall stop.
 REVOKE_REQUESTS = """
 SELECT id FROM {task} WHERE state = 'RUNNING' AND worker_id = %s AND revoke_requested
@@ -83,11 +87,7 @@ class Workers(Completing):
     def renew(
         self, worker_id: str, lease: float, *, state: str = "running", running: int = 0
     ) -> bool:
-        # Where no other can write, a lease may run out while a task of our own keeps
-        # the database locked. The row is there as long as nobody took our tasks.
-        alive = "state <> 'dead'" if self.has_single_writer else "expires_at > {now}"
-        template = RENEW.replace("<alive>", alive)
-        return self.run(template, [lease, state, running, self.to_id(worker_id)]) > 0
+        return self.run(RENEW, [lease, state, running, self.to_id(worker_id)]) > 0
 
     @own_transaction
     def sign_off(self, worker_id: str) -> int:
@@ -110,10 +110,24 @@ class Workers(Completing):
         marks = ", ".join(["%s"] * len(dead))
         alive = f"w.id NOT IN ({marks})" if dead else "TRUE"
         template = ORPHANS % {"alive": alive}
-        rows = self.rows(template, [*map(self.to_id, dead), limit])
+        found = self.rows(template, [*map(self.to_id, dead), limit])
+        living = self._living(found) - set(dead)
+        rows = [row for row in found if row[4] is None or as_id(row[4]) not in living]
         self._settle(rows, Verdict.CRASHED, LOST)
-        self.run_in(FORGET_WORKERS, dead)
+        if rows:
+            reach("rescue.mid")
+        if self.run_in(FORGET_WORKERS, dead) < len(dead):
+            self.run_in(BURY_WORKERS, dead)
         return [as_id(row[0]) for row in rows]
+
+    def _living(self, orphans: Sequence[Any]) -> set[str]:
+        """Return whose locked tasks these are, of the workers that there are now.
+
+        A task may have been rescued and claimed anew while our statement was on its
+        way to the row: by a worker that was not there when the statement began.
+        """
+        owners = {as_id(row[4]) for row in orphans if row[4] is not None}
+        return {as_id(row[0]) for row in self.rows_in(WORKERS_AMONG, owners)}
 
     def held(self, worker_id: str) -> list[tuple[str, int]]:
         rows = self.rows(HELD, [self.to_id(worker_id)])

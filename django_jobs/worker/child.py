@@ -7,7 +7,9 @@ loop. Both start their tasks in the order in which they came.
 
 from __future__ import annotations
 
+import faulthandler
 import io
+import logging
 import multiprocessing
 import os
 import signal
@@ -15,6 +17,8 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -22,14 +26,18 @@ from typing import Any
 
 from django.db import connections
 
+from django_jobs import events
 from django_jobs.definitions import is_async_name
+from django_jobs.failpoints import reach
 from django_jobs.records import ClaimedTask, Outcome
-from django_jobs.worker import logs, processes
+from django_jobs.worker import logs, orphans, processes, tidying
 from django_jobs.worker.capture import capture_logs
 from django_jobs.worker.coroutines import Loop
 from django_jobs.worker.executor import Executor
 from django_jobs.worker.timeouts import Interruptions
-from django_jobs.worker.wire import BrokenChannel, Channel
+from django_jobs.worker.wire import Channel
+
+logger = logging.getLogger("django_jobs")
 
 #: None asks a thread to leave.
 _Inbox = SimpleQueue[ClaimedTask | None]
@@ -45,15 +53,22 @@ class ChildOptions:
     coroutines: int
     log_format: str
     log_level: int
+    #: What it starts is known by that.
+    mark: int
     #: The names of the databases by alias, which a test runner may have changed.
     databases: dict[str, Any]
 
 
-def main(end: socket.socket, options: ChildOptions) -> None:
-    """Run the child until the parent says stop or is gone."""
-    _settle_in()
+def main(end: socket.socket, faults: socket.socket, options: ChildOptions) -> None:
+    """Run the child until the parent says stop or is gone.
+
+    What Python says of a fatal signal goes to ``faults``: the parent reads it then.
+    """
+    _settle_in(options)
+    faulthandler.enable(processes.out_of_reach(faults.detach()))
     logs.configure(options.log_format, options.log_level)
     with logs.everything_in(options.log_format):
+        end = socket.socket(fileno=processes.out_of_reach(end.detach()))
         _serve(Channel(end), options)
     logs.finish_lines()
     os._exit(0)  # user threads that are no daemons must not hold it back
@@ -69,19 +84,22 @@ def _serve(channel: Channel, options: ChildOptions) -> None:
         # The parent says it, once: the traceback of an exception here would be a copy.
         channel.send(["broken", traceback.format_exc()])
         sys.exit(1)
+    reach("child.before_ready")
     channel.send(["ready"])
     child.run()
 
 
-def _settle_in() -> None:
+def _settle_in(options: ChildOptions) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A child that is killed must not take with it what tasks have printed.
         sys.stdout.reconfigure(line_buffering=True)
     # A task may use multiprocessing: what dies with us is seen to by the kernel.
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+    orphans.wear(options.mark)
     processes.lead_own_group()
     processes.die_with_parent(os.getppid())
     processes.prefer_as_oom_victim()
+    processes.dump_no_core()
     # Ctrl-C reaches the whole terminal: the parent decides what it means. Functions,
     # not SIG_IGN: that would be inherited by programs that a task starts.
     signal.signal(signal.SIGINT, _leave_to_parent)
@@ -112,14 +130,19 @@ class _Child:
         self.loop = Loop(self.executor, self.report, options.coroutines)
         #: True in a process that a task has forked.
         self.is_copy = False
+        #: Nothing more is started here.
+        self.is_worn_out = False
 
     def run(self) -> None:
         """Serve until the inbox ends; sync tasks run here or in own threads."""
         capture_logs()
         processes.release_copies(self._become_copy)
-        threading.Thread(target=self._read, name="reader", daemon=True).start()
         if self.threads == 1:
             self.interruptions.listen_in_main_thread()
+        tidying.keep_context()
+        self.surroundings = tidying.Surroundings()
+        threading.Thread(target=self._read, name="reader", daemon=True).start()
+        if self.threads == 1:
             self._work()
             return
         workers = [
@@ -132,8 +155,13 @@ class _Child:
             worker.join()
 
     def _work(self) -> None:
-        while (task := self.inbox.get()) is not None:
-            self.report(self.executor.run(task))
+        with _to_the_death("slot_failed"):
+            while (task := self.inbox.get()) is not None:
+                if self.is_worn_out:
+                    self._return([task.id])
+                else:
+                    context = tidying.fresh_context()
+                    self.report(context.run(self.executor.run, task))
 
     def _become_copy(self) -> None:
         self.is_copy = True
@@ -143,19 +171,42 @@ class _Child:
         """Send an outcome at once: the parent knows of it even if we die now."""
         if self.is_copy:
             os._exit(0)  # a task forked and forgot to end its copy
-        logs.finish_lines()  # the attempt ran in this thread
-        self.channel.send(["done", outcome])
+        with _to_the_death("outcome_not_sent", task_id=outcome.id):
+            self._tidy_up_and_send(outcome)
+
+    def _tidy_up_and_send(self, outcome: Outcome) -> None:
+        is_whole = self.surroundings.put_back(is_alone=not self.executor.is_busy)
+        # Here, since the attempt ran in this thread.
+        is_whole = logs.finish_lines() and is_whole
+        is_worn_out = self.executor.is_short or not is_whole
+        is_news = is_worn_out and not self.is_worn_out
+        # Before the parent knows that there is room for another task.
+        self.is_worn_out = self.is_worn_out or is_worn_out
+        reach("child.before_send")
+        self._send(["done", outcome])
+        reach("child.after_send")
+        if is_news:
+            self._send(["worn out", not is_whole])
+
+    def _send(self, message: list[Any]) -> None:
+        try:
+            self.channel.send(message)
+        except OSError:
+            # A task has closed it, or the parent is gone. Nobody would ever hear what
+            # becomes of the tasks here: a crash, not one that seems to run for ever.
+            try:
+                events.log(logger, logging.ERROR, "channel_lost", exc_info=True)
+            finally:
+                os._exit(1)
 
     # -- the reader thread ---------------------------------------------------------
 
     def _read(self) -> None:
-        try:
+        # When the parent is gone, whatever runs here is nobody's any more.
+        with _to_the_death("reader_failed"):
             while True:
                 for message in self.channel.receive():
                     self._obey(*message)
-        except (EOFError, OSError, BrokenChannel):
-            # The parent is gone: whatever runs here is nobody's any more.
-            processes.kill_with_group(os.getpid())
 
     def _obey(self, verb: str, *details: Any) -> None:
         if verb == "run":
@@ -172,6 +223,7 @@ class _Child:
                 self.inbox.put(None)
 
     def _accept(self, tasks: list[ClaimedTask]) -> None:
+        reach("child.received")
         coroutines = [task for task in tasks if is_async_name(task.name)]
         if coroutines:
             self.loop.add(coroutines)
@@ -180,7 +232,7 @@ class _Child:
                 self.inbox.put(task)
 
     def _return(self, ids: list[str]) -> None:
-        self.channel.send(["returned", ids])
+        self._send(["returned", ids])
 
     def _unstarted(self) -> list[str]:
         ids: list[str] = []
@@ -193,3 +245,21 @@ class _Child:
                 self.inbox.put(None)
                 return ids
             ids.append(task.id)
+
+
+@contextmanager
+def _to_the_death(event: str, **fields: Any) -> Iterator[None]:
+    """Kill this process when that fails, whoever else runs in it.
+
+    The parent notices a death. Of a thread that ended, or a coroutine, it would hear
+    nothing, and the task would count as running for ever.
+    """
+    try:
+        yield
+    except BaseException as error:
+        try:
+            # Without a parent there is nobody to tell.
+            if not isinstance(error, (EOFError, ConnectionError)):
+                events.log(logger, logging.CRITICAL, event, exc_info=True, **fields)
+        finally:
+            processes.kill_with_group(os.getpid())

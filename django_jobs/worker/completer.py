@@ -7,7 +7,6 @@ the worker. Everything comes back to the parent's loop as a value.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -20,13 +19,22 @@ from django.db import connections
 
 from django_jobs import events
 from django_jobs.store import Store
-from django_jobs.worker.outage import Outage, is_trouble
+from django_jobs.store.errors import is_contended, is_not_migrated
+from django_jobs.worker.outage import (
+    LONGEST_PAUSE,
+    Outage,
+    is_trouble,
+    missing_tables,
+    pause_after,
+)
+from django_jobs.worker.watchdog import DEADLINE, Watch, Watchdog, lengthened
 
 logger = logging.getLogger("django_jobs")
 
-#: Wait after the first failure and at most, in seconds.
-FIRST_WAIT = 0.05
+#: Longest wait after a fault of ours, which no waiting ends, in seconds.
 LONGEST_WAIT = 10.0
+#: So many failures of a job by conflicts and locks are nothing to speak of.
+USUAL_CONFLICTS = 2
 
 
 @dataclass(slots=True)
@@ -45,6 +53,11 @@ class Job:
     error: BaseException | None = None
     answer: Any = None
 
+    @property
+    def who(self) -> object:
+        """Who waits for a migration: of a job that is only tried, the next one too."""
+        return id(self) if self.is_vital else self.name
+
 
 class Completer:
     """Threads with a connection each; ``done`` is called in them as a job ends."""
@@ -57,6 +70,17 @@ class Completer:
         self.is_failing = False
         #: Is the database away? Others who speak to it note that here, too.
         self.outage = Outage(store.alias)
+        #: Does it answer, but only that others are in the way?
+        self.contention = Outage(
+            store.alias,
+            "database_contended",
+            "database_uncontended",
+            logging.WARNING,
+        )
+        #: Does it answer, but lack a table or a column?
+        self.unmigrated = missing_tables(store.alias)
+        #: Ends calls that nobody answers; those of others who speak to it, too.
+        self.watchdog = Watchdog()
         self._done = done
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._hurry = threading.Event()
@@ -89,6 +113,7 @@ class Completer:
     def close(self, timeout: float) -> None:
         """End the threads; a job that fails now is given up."""
         self._hurry.set()
+        self.outage.close()
         for _ in self._threads:
             self._jobs.put(None)
         until = time.monotonic() + timeout
@@ -98,15 +123,18 @@ class Completer:
     # -- in the threads --------------------------------------------------------------
 
     def _run(self) -> None:
+        watch = self.watchdog.watch(self.store.alias)
         while (job := self._jobs.get()) is not None:
-            self._attempt_until_done(job)
+            self._attempt_until_done(job, watch)
             self._done(job)
         connections[self.store.alias].close()
 
-    def _attempt_until_done(self, job: Job) -> None:
+    def _attempt_until_done(self, job: Job, watch: Watch) -> None:
         while True:
+            deadline = lengthened(DEADLINE, job.failures)
             try:
-                with self.turn:
+                connection = connections[self.store.alias]
+                with self.turn, watch.call(job.name, connection, deadline=deadline):
                     job.answer = job.work(self.store)
             except Exception as error:
                 self._after_failure(job, error)
@@ -118,21 +146,30 @@ class Completer:
 
     def _after_failure(self, job: Job, error: Exception) -> None:
         job.failures += 1
-        # Whatever state the connection is in, a new one is in a better one.
-        connections[self.store.alias].close()
-        wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(job.failures - 1, 20))
-        wait *= random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+        if not is_contended(error):
+            # Whatever state the connection is in, a new one is in a better one.
+            connections[self.store.alias].close()
+        is_passing = is_trouble(error) or is_contended(error) or is_not_migrated(error)
+        wait = pause_after(job.failures, LONGEST_PAUSE if is_passing else LONGEST_WAIT)
         self._say_failed(job, error, wait)
         if not job.is_vital or self._hurry.is_set():
             job.error = error
             self.outage.gave_up(id(job))
-            return
-        self._hurry.wait(wait)
+            self.contention.gave_up(id(job))
+        elif is_trouble(error):
+            self.outage.wait(job.failures)
+        else:
+            self._hurry.wait(wait)
 
     def _say_failed(self, job: Job, error: Exception, wait: float) -> None:
         """Log a failure, while it is being handled, unless that is known."""
         if is_trouble(error):
             self.outage.failed(id(job), error, wait)
+        elif is_contended(error):
+            if job.failures > USUAL_CONFLICTS:
+                self.contention.failed(id(job), error, wait)
+        elif is_not_migrated(error):
+            self.unmigrated.failed(job.who, error, wait)
         elif not self.is_failing:
             self.is_failing = True
             events.log(
@@ -141,6 +178,8 @@ class Completer:
 
     def _after_success(self, job: Job) -> None:
         self.outage.succeeded(id(job))
+        self.contention.succeeded(id(job))
+        self.unmigrated.succeeded(job.who)
         if self.is_failing:
             self.is_failing = False
             events.log(

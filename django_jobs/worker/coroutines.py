@@ -8,7 +8,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from django_jobs import events
@@ -19,6 +18,7 @@ from django_jobs.exceptions import (
 )
 from django_jobs.records import ClaimedTask, Outcome
 from django_jobs.worker import copies, leftovers
+from django_jobs.worker.tidying import fresh_context
 
 if TYPE_CHECKING:
     from django_jobs.worker.executor import Executor
@@ -96,7 +96,7 @@ class Loop:
         while self._waiting and len(self._running) < self._slots:
             task = self._waiting.popleft()
             # In a context of its own, not in a copy of that of the task before it.
-            run = loop.create_task(self._run(task), context=Context())
+            run = loop.create_task(self._run(task), context=fresh_context())
             self._running[task.id] = run
 
     async def _run(self, task: ClaimedTask) -> None:
@@ -182,6 +182,14 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
             # Of a coroutine that a task started beside itself; the others go on.
             _end_copy(pid)
             events.log(logger, logging.ERROR, "exit_in_coroutine", exc_info=True)
+        except BaseException:
+            # Of the loop itself: a task has closed its descriptors. What awaits here
+            # would never go on, and nobody would notice.
+            _end_copy(pid)
+            try:
+                events.log(logger, logging.ERROR, "loop_broken", exc_info=True)
+            finally:
+                os._exit(1)
         finally:
             _end_copy(pid)
 

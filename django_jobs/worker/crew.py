@@ -11,6 +11,7 @@ from typing import Any
 
 from django_jobs import events
 from django_jobs.definitions import is_async_name
+from django_jobs.failpoints import reach
 from django_jobs.records import ErrorRecord, Outcome
 from django_jobs.states import REFUNDED_VERDICTS, Reason, Verdict
 from django_jobs.worker import announce, deaths, processes
@@ -22,6 +23,9 @@ from django_jobs.worker.wire import BrokenChannel
 logger = logging.getLogger("django_jobs")
 
 _MEGABYTE = 1024 * 1024
+#: Why a child is replaced.
+_SHORTAGE = "a task was short of memory, descriptors or processes"
+_DESCRIPTORS = "a task closed descriptors that were not its own"
 #: No number in an outcome (seconds, counts) is larger.
 MOST = 1e12
 _NUMBER, _TEXT = (int, float), (str, type(None))
@@ -33,14 +37,18 @@ _TYPES = (
 
 
 class Crew:
-    """Listens to the children of a pool; outcomes go to ``report``."""
+    """Listens to the children of a pool; outcomes go to ``report``.
+
+    With each goes the identity of the worker for which the child ran the task: that
+    may be a former one.
+    """
 
     def __init__(
         self,
         pool: Pool,
         dispatcher: Dispatcher,
         selector: selectors.BaseSelector,
-        report: Callable[[Outcome], None],
+        report: Callable[[Outcome, str], None],
     ) -> None:
         self.pool = pool
         self.dispatcher = dispatcher
@@ -66,7 +74,8 @@ class Crew:
             )
 
     def check(self, now: float) -> None:
-        """Enforce limits of time; ask back what waits too long."""
+        """Enforce limits of time; ask back what waits too long; sweep."""
+        self.pool.orphans.sweep()
         self.dispatcher.recall(now)
         for child in list(self.pool):
             child.channel.flush()
@@ -88,7 +97,7 @@ class Crew:
 
     @property
     def is_busy(self) -> bool:
-        return any(child.load for child in self.pool)
+        return any(child.load for child in self.pool) or self.pool.orphans.are_left
 
     @property
     def running(self) -> int:
@@ -120,12 +129,14 @@ class Crew:
                         assigned.is_revoked = revoked is not None
                         child.channel.post(["interrupt", task_id, assigned.is_revoked])
 
-    def abandon(self, reason: str) -> None:
-        """Kill all children and forget their tasks: we have no right to them."""
+    def abandon(self) -> None:
+        """Kill all children: we have no right to their tasks any more.
+
+        What they had is settled as they are buried, if nobody took it meanwhile.
+        """
+        self._worker_id = ""
         for child in self.pool:
-            child.kill(reason)
-            for lane in child.lanes.values():
-                lane.take_all()
+            child.kill(deaths.LEASE_LOST)
 
     # -- messages --------------------------------------------------------------------
 
@@ -148,12 +159,12 @@ class Crew:
         # It has read something since, so there may be room for what did not fit.
         child.channel.flush()
 
-    @staticmethod
-    def _distrust(child: Child, error: Exception) -> None:
+    def _distrust(self, child: Child, error: Exception) -> None:
         events.log(
             logger, logging.ERROR, "child_broken", pid=child.pid, error=repr(error)
         )
-        child.give_up()
+        if child in self.pool.children:
+            child.give_up()
 
     def _obey(self, child: Child, messages: list[list[Any]]) -> None:
         now = time.monotonic()
@@ -175,6 +186,21 @@ class Crew:
         elif verb == "broken":
             text = str(details[0])
             events.log(logger, logging.ERROR, "child_cannot_start", traceback=text)
+        elif verb == "worn out":
+            self._replace(child, is_broken=bool(details[0]))
+
+    def _replace(self, child: Child, *, is_broken: bool) -> None:
+        """Replace a child to which a task has done what cannot be put right."""
+        if child not in self.pool.children:
+            return  # it is dead: its number may be another one's
+        child.is_worn_out = True
+        reason = _DESCRIPTORS if is_broken else _SHORTAGE
+        _say_recycled(child, reason)
+        if is_broken:
+            # What else runs there can hear and say nothing any more.
+            child.kill(reason)
+        elif child.is_ready:
+            child.retire()
 
     def _done(self, child: Child, row: list[Any], now: float) -> None:
         outcome = _read_outcome(row)
@@ -182,6 +208,7 @@ class Crew:
         if assigned is None or assigned.task.lease != outcome.lease:
             events.log(logger, logging.ERROR, "outcome_of_nothing", task_id=outcome.id)
             return
+        reach("complete.received")
         self._remove(child, outcome.id, now)
         child.finished += 1
         self._count(assigned, outcome)
@@ -189,7 +216,7 @@ class Crew:
         seconds = outcome.finished - outcome.started
         self.dispatcher.learn(task.name, is_async_name(task.name), seconds)
         if not outcome.recorded:
-            self._report(outcome)
+            self._report(outcome, child.worker_id)
         self._recycle_if_used_up(child)
 
     def _count(self, assigned: Assigned, outcome: Outcome) -> None:
@@ -209,7 +236,18 @@ class Crew:
             raise TypeError("the id of a task is a text")
         child.is_recalling = False
         returned = [self._remove(child, task_id, now) for task_id in ids]
-        self.dispatcher.take_back([one.task for one in returned if one], now)
+        self._take_back(child, [one for one in returned if one], now)
+
+    def _take_back(
+        self, child: Child, untouched: Iterable[Assigned], now: float
+    ) -> None:
+        tasks = [one.task for one in untouched]
+        if child.worker_id == self._worker_id:
+            self.dispatcher.take_back(tasks, now)
+            return
+        for task in tasks:
+            outcome = Outcome(task.id, task.lease, Verdict.RELEASED)
+            self._report(outcome, child.worker_id)
 
     # -- limits ----------------------------------------------------------------------
 
@@ -243,49 +281,53 @@ class Crew:
         elif options.max_memory is not None:
             memory = processes.memory_of(child.pid) or 0
             if memory > options.max_memory:
-                _say_recycled(child, memory, options.max_memory)
+                _say_recycled(
+                    child,
+                    "memory",
+                    memory_mb=memory // _MEGABYTE,
+                    limit_mb=options.max_memory // _MEGABYTE,
+                )
                 child.retire()
 
     # -- deaths ----------------------------------------------------------------------
 
     def _bury(self, child: Child) -> None:
         """Settle what a dead child leaves behind."""
+        is_death = child.phase is not Phase.RETIRING or child.is_worn_out
+        self.pool.remove(child)
         for messages in child.last_messages():
             self._obey(child, messages)
         self.forget(child)
-        self.pool.remove(child)
-        code = child.process.exitcode
-        if child.phase is not Phase.RETIRING:
-            events.log(
-                logger,
-                logging.WARNING,
-                "child_gone",
-                pid=child.pid,
-                code=code,
-                killed_for=child.killed_for and child.killed_for[0],
-            )
-        self._settle(child, processes.describe_exit(code))
-        # What the task started may live on in its group.
+        code, fault = child.process.exitcode, child.last_fault()
+        if is_death:
+            _say_gone(child, code, fault)
+        self._settle(child, processes.describe_exit(code), fault)
+        # What the task started may live on, in its group or out of it. What it sent
+        # out of its group may do so when the child has left as it was told.
         processes.kill_group(child.pid)
+        if is_death:
+            self.pool.orphans.died(child.number)
         child.bury()
 
-    def _settle(self, child: Child, how: str) -> None:
+    def _settle(self, child: Child, how: str, fault: str) -> None:
         now = time.monotonic()
         for lane in child.lanes.values():
             running, waiting = lane.take_all()
-            self.dispatcher.take_back([one.task for one in waiting], now)
+            self._take_back(child, waiting, now)
             for assigned in running:
-                outcome = deaths.outcome_of_death(assigned, how, child.killed_for)
+                outcome = deaths.outcome_of_death(
+                    assigned, how, child.killed_for, fault
+                )
                 self._count(assigned, outcome)
                 # The child would have said it. Receivers of signals are not told:
                 # the parent runs no user code.
                 announce.log_attempt(
                     assigned.task,
-                    self._worker_id,
+                    child.worker_id,
                     outcome,
                     is_revoked=assigned.is_revoked,
                 )
-                self._report(outcome)
+                self._report(outcome, child.worker_id)
 
     def forget(self, child: Child) -> None:
         """Stop listening to a child."""
@@ -296,15 +338,22 @@ class Crew:
                 continue  # its channel was closed before it died
 
 
-def _say_recycled(child: Child, memory: int, limit: int) -> None:
+def _say_gone(child: Child, code: int | None, fault: str) -> None:
+    reason = child.killed_for and child.killed_for[0]
+    told: dict[str, Any] = {"pid": child.pid, "code": code, "killed_for": reason}
+    if fault:
+        told["traceback"] = fault
+    events.log(logger, logging.WARNING, "child_gone", **told)
+
+
+def _say_recycled(child: Child, reason: str, **figures: Any) -> None:
     events.log(
         logger,
         logging.INFO,
         "child_recycled",
         pid=child.pid,
-        reason="memory",
-        memory_mb=memory // _MEGABYTE,
-        limit_mb=limit // _MEGABYTE,
+        reason=reason,
+        **figures,
     )
 
 

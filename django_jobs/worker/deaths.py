@@ -12,37 +12,45 @@ from django_jobs.exceptions import TaskInterrupted, TimeLimitExceeded, WorkerLos
 from django_jobs.records import ErrorRecord, Outcome
 from django_jobs.retries import RetryPolicy
 from django_jobs.states import Reason, Verdict
+from django_jobs.texts import clean
 from django_jobs.tracebacks import record_error
 from django_jobs.worker.lanes import Assigned
 
 #: Why the parent killed a child.
 TIME_LIMIT = "time limit"
 INTERRUPTED = "interrupted"
+LEASE_LOST = "the lease is over"
 
 
 def outcome_of_death(
-    assigned: Assigned, how: str, killed_for: tuple[str, str] | None
+    assigned: Assigned, how: str, killed_for: tuple[str, str] | None, fault: str = ""
 ) -> Outcome:
     """Decide about a task that was running in a child when that died.
 
     ``how`` says in words how the process ended; ``killed_for`` why we killed it and
-    for which task, None when it died by itself.
+    for which task, None when it died by itself; ``fault`` what it said before.
     """
     if killed_for is None:
-        return _crashed(assigned, how)
+        return _crashed(assigned, how, fault)
     reason, culprit = killed_for
     if reason == TIME_LIMIT and culprit == assigned.task.id:
         return _too_long(assigned)
+    if reason == LEASE_LOST:
+        # As the one who rescues it would decide.
+        error = WorkerLost(f"its process was killed: {reason}")
+        return _outcome(assigned, Verdict.CRASHED, record_error(error))
     # An innocent neighbour in the same process, or an interruption that was ignored.
-    error = TaskInterrupted(f"its process was killed: {reason}")
-    return _outcome(assigned, Verdict.INTERRUPTED, record_error(error))
+    interruption = TaskInterrupted(f"its process was killed: {reason}")
+    return _outcome(assigned, Verdict.INTERRUPTED, record_error(interruption))
 
 
-def _crashed(assigned: Assigned, how: str) -> Outcome:
+def _crashed(assigned: Assigned, how: str, fault: str) -> Outcome:
     verdict, delay, reason = retries.decide_crash(
         assigned.task.crashes + 1, conf().CRASH_BUDGET
     )
     error = record_error(WorkerLost(f"the process that ran the task {how}"))
+    if fault:
+        error = error._replace(traceback=clean(fault, conf().ERROR_MAX_BYTES))
     return _outcome(assigned, verdict, error, delay, reason)
 
 

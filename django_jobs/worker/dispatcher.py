@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from django_jobs.definitions import all_definitions, find_definition
+from django_jobs.failpoints import reach
 from django_jobs.records import ClaimedTask
 from django_jobs.worker.lanes import Assigned, Lane
 from django_jobs.worker.pool import Child, Pool
@@ -123,7 +124,9 @@ class Dispatcher:
                 child.lanes[is_async].add(self._assign(task), now)
                 sendings.setdefault(child, []).append(task)
             for child, tasks in sendings.items():
+                reach("dispatch.before_send")
                 child.channel.post(["run", tasks])
+                reach("dispatch.after_send")
 
     def _places(self, is_async: bool, now: float, limit: int) -> Iterator[Child]:
         """Yield a child per task that can be sent: free slots first, then ahead."""

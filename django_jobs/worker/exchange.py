@@ -14,12 +14,14 @@ from collections.abc import Callable
 from django_jobs import events
 from django_jobs.conf import conf
 from django_jobs.definitions import find_definition
+from django_jobs.failpoints import reach
 from django_jobs.records import ClaimedTask, Cycle, Outcome
 from django_jobs.states import Verdict
 from django_jobs.store import Store
 from django_jobs.worker.completer import Completer, Job
 from django_jobs.worker.dispatcher import MOST_CLAIMED, Dispatcher
 from django_jobs.worker.options import WorkerOptions
+from django_jobs.worker.strays import UNKNOWN_WAIT, Strays
 from django_jobs.worker.turns import Turns
 
 logger = logging.getLogger("django_jobs")
@@ -31,8 +33,6 @@ ENOUGH = 100
 SECOND_LOOK = 0.006
 #: Look for newly scheduled tasks at most so often, in seconds.
 DUE_LOOK = 0.05
-#: Seconds after which a task that we do not know may be claimed again.
-UNKNOWN_WAIT = 5.0
 
 
 class Exchange:
@@ -53,6 +53,7 @@ class Exchange:
         self.is_claiming = False
         self.has_notifications = False
         self._turns = Turns(options)
+        self._strays = Strays(options)
         #: Names that were said to be unknown, once each.
         self._unknown: set[str] = set()
         self._held = held
@@ -62,7 +63,8 @@ class Exchange:
         self._asked_for = 0
         self._claims = 0
         self._last_start = 0.0
-        self._must_reconcile = False
+        #: Identities of ours under which more may have been claimed than we know of.
+        self._doubtful: set[str] = set()
         self._is_reconciling = False
         # When to look for tasks next, and the newest reason to believe in some.
         self._is_hungry = True
@@ -77,11 +79,21 @@ class Exchange:
 
     # -- what happens ----------------------------------------------------------------
 
-    def add(self, outcome: Outcome) -> None:
-        """Take an outcome to be written."""
+    def add(self, outcome: Outcome, worker_id: str | None = None) -> None:
+        """Take an outcome to be written, perhaps of a former identity of ours."""
+        if worker_id is not None and worker_id != self.worker_id:
+            self.write_as(worker_id, [outcome])
+            return
         if not self._outcomes:
             self._oldest_outcome = time.monotonic()
         self._outcomes.append(outcome)
+
+    def become(self, worker_id: str) -> None:
+        """Go on under another identity; what waits to be written is of the former."""
+        if self._outcomes:
+            outcomes, self._outcomes = self._outcomes, []
+            self.write_as(self.worker_id, outcomes)
+        self.worker_id = worker_id
 
     def wake(self) -> None:
         """Look for tasks: there may be some."""
@@ -107,14 +119,15 @@ class Exchange:
 
     def turn(self, now: float) -> None:
         """Start what is worthwhile now."""
-        if self._must_reconcile:
+        if self._doubtful:
             self._reconcile()
-        if self._must_reconcile or self._is_reconciling:
+        if self._doubtful or self._is_reconciling:
             return
         if self.is_claiming:
             if now >= self._next_look:
                 self._is_hungry = True
             self._promote_if_due(now)
+            self._adopt_if_due(now)
         while self.completer.is_free and self._is_worthwhile(now):
             self._start(now)
 
@@ -165,9 +178,15 @@ class Exchange:
         self._asked_for += wanted
         self._claims += demand is not None
         due = min((now + one.delay for one in outcomes if one.delay), default=None)
+
+        def work(store: Store) -> Cycle:
+            # Asked as the statement is sent: it may be the tenth attempt.
+            is_ours = self.is_claiming and worker_id == self.worker_id
+            return store.cycle(worker_id, outcomes, demand if is_ours else None)
+
         job = Job(
             "exchange",
-            work=lambda store: store.cycle(worker_id, outcomes, demand),
+            work=work,
             finish=lambda cycle: self._finish(job, cycle, wanted, worker_id, due),
         )
         self.completer.submit(job)
@@ -184,7 +203,7 @@ class Exchange:
             )
         if job.failures:
             # The answer to a commit may have been lost, and tasks claimed by it.
-            self._must_reconcile = True
+            self._doubtful.add(worker_id)
         now = time.monotonic()
         if worker_id != self.worker_id or not self.is_claiming:
             self._release(worker_id, cycle.claimed)
@@ -255,11 +274,6 @@ class Exchange:
             )
         )
 
-    def take_outcomes(self) -> list[Outcome]:
-        """Take out what is not written yet."""
-        outcomes, self._outcomes = self._outcomes, []
-        return outcomes
-
     # -- due tasks -------------------------------------------------------------------
 
     def _expect(self, at: float | None) -> None:
@@ -291,6 +305,21 @@ class Exchange:
             self._is_hungry = True
             self._woken = now
 
+    def _adopt_if_due(self, now: float) -> None:
+        # Only with room for them: others would claim them, and give them back again.
+        if not self._strays.is_due(now, self._next_due) or not self.completer.is_free:
+            return
+        if self.dispatcher.demand(now) > 0:
+            self._strays.looked(now)
+            self.completer.submit(
+                Job("adopt", self._strays.adopt, self._adopted, is_vital=False)
+            )
+
+    def _adopted(self, count: int) -> None:
+        if count:
+            self._is_hungry = True
+            self._woken = time.monotonic()
+
     # -- after a failure -------------------------------------------------------------
 
     def _reconcile(self) -> None:
@@ -300,13 +329,15 @@ class Exchange:
         """
         if self.completer.in_flight:
             return
-        self._must_reconcile, self._is_reconciling = False, True
-        worker_id, held = self.worker_id, self._held()
-        held |= {outcome.id for outcome in self._outcomes}
+        doubtful, self._doubtful = self._doubtful, set()
+        self._is_reconciling = True
+        held = self._held() | {outcome.id for outcome in self._outcomes}
         job = Job(
             "reconcile",
-            work=lambda store: _release_unknown(store, worker_id, held),
-            finish=lambda count: self._reconciled(),
+            work=lambda store: [
+                _release_unknown(store, worker_id, held) for worker_id in doubtful
+            ],
+            finish=lambda counts: self._reconciled(),
         )
         self.completer.submit(job)
 
@@ -319,7 +350,10 @@ def _promote(store: Store) -> tuple[int, float | None]:
     next_due = store.next_due()
     if next_due is None or next_due > 0:
         return 0, next_due
-    return store.promote(), store.next_due()
+    reach("promote.before")
+    count = store.promote()
+    reach("promote.after")
+    return count, store.next_due()
 
 
 def _release_unknown(store: Store, worker_id: str, held: set[str]) -> int:

@@ -15,16 +15,21 @@ from collections.abc import Callable
 
 from django_jobs import __version__
 from django_jobs.conf import conf
+from django_jobs.failpoints import reach
 from django_jobs.records import NewWorker
 from django_jobs.store import Store
 from django_jobs.worker import processes
 from django_jobs.worker.completer import Completer, Job
-from django_jobs.worker.options import WorkerOptions
+from django_jobs.worker.options import WorkerOptions, kind_of
 
 logger = logging.getLogger("django_jobs")
 
 #: Part of the lease after which a worker without an answer gives up its tasks.
 FENCE = 2 / 3
+#: Heartbeats after which it does so where its lock may tell that it is dead, and
+#: after which the others may then act.
+LOCK_FENCE = 1.6
+LOCK_GRACE = 2.0
 
 
 class Identity:
@@ -39,21 +44,30 @@ class Identity:
         self.options = options
         self.worker = _introduce(options)
         self.is_registered = False
+        #: How old the latest sign of life may become, in seconds.
+        self.fence = FENCE * conf().LEASE
+        #: What the database calls itself; the loop must not ask it.
+        self.database_kind = ""
         self._completer = completer
         self._registered = registered
-        self._renewed_at = float("inf")
+        #: When the latest sign of life was asked for, monotonic.
+        self.renewed_at = float("inf")
         self._looked_at = time.monotonic()
 
     def register(self) -> None:
         """Take a fresh id and write its row, however long the database is away."""
         self.is_registered = False
+        self.fence = FENCE * conf().LEASE
         self.worker = worker = _introduce(self.options)
         lease = conf().LEASE
 
         def write(store: Store) -> float:
             # The lease counts from before the statement: its answer may take long.
             asked = time.monotonic()
+            reach("register.before")
             store.register(worker, lease)
+            self.database_kind = kind_of(self.options.database)
+            reach("register.after")
             return asked
 
         self._completer.submit(
@@ -62,15 +76,24 @@ class Identity:
 
     def _is_written(self, worker: NewWorker, asked: float) -> None:
         self.is_registered = True
-        self._renewed_at = asked
+        self.renewed_at = asked
         self._registered(worker)
+
+    def shorten_fence(self) -> None:
+        """Give up sooner from now on: others may take us for dead sooner."""
+        self.fence = min(self.fence, LOCK_FENCE * conf().HEARTBEAT)
+
+    @property
+    def doubtful_at(self) -> float:
+        """When ``is_doubtful`` is true if nothing is heard until then, monotonic."""
+        return self.renewed_at + self.fence
 
     def renewed(self, worker_id: str, asked: float, is_ours: bool) -> bool:
         """Note the answer to a heartbeat; False when the lease is lost."""
         if worker_id != self.worker.id:
             return True  # about an identity we gave up already
         if is_ours:
-            self._renewed_at = asked
+            self.renewed_at = asked
         return is_ours
 
     def is_doubtful(self, now: float) -> bool:
@@ -80,12 +103,12 @@ class Identity:
         asked at least every second.
         """
         paused, self._looked_at = now - self._looked_at, now
-        since = now - self._renewed_at
+        since = now - self.renewed_at
         if self._completer.store.has_single_writer:
             # An own task may keep the database locked for long. So nobody can take
             # our tasks either, and only a pause of this process is a reason.
             since = min(since, paused)
-        return self.is_registered and since > FENCE * conf().LEASE
+        return self.is_registered and since > self.fence
 
 
 def _introduce(options: WorkerOptions) -> NewWorker:

@@ -38,7 +38,25 @@ _WRITE_NOTHING = ("SELECT", "SAVEPOINT", "RELEASE")
 def open_transactions() -> set[str]:
     """Return the aliases on which this thread is inside a transaction."""
     initialized: list[Any] = list(connections.all(initialized_only=True))
-    return {each.alias for each in initialized if each.in_atomic_block}
+    return {each.alias for each in initialized if is_open(each)}
+
+
+def is_open(connection: Any) -> bool:
+    """Tell whether a connection is inside a transaction, also one unknown to Django.
+
+    What a limit of time raises may come after the database has begun a transaction
+    and before Django takes note of it. On SQLite nobody else could write any more.
+    """
+    if connection.in_atomic_block or not connection.autocommit:
+        return bool(connection.in_atomic_block)
+    raw = connection.connection
+    if raw is None:
+        return False
+    if connection.vendor == "sqlite":
+        return bool(raw.in_transaction)
+    if connection.vendor == "mysql":
+        return not raw.get_autocommit()
+    return not raw.autocommit
 
 
 def end_transactions(aliases: Iterable[str]) -> None:
@@ -49,6 +67,7 @@ def end_transactions(aliases: Iterable[str]) -> None:
             connections[alias].connection.close()
         # A new wrapper: the old one believes in the transaction for ever.
         del connections[alias]
+        _noted.pop((threading.get_ident(), alias), None)
 
 
 def left_open(aliases: Iterable[str]) -> TransactionManagementError:
@@ -99,7 +118,7 @@ class _Noted:
     @property
     def is_open(self) -> bool:
         connection = self.connection()
-        return connection is not None and connection.in_atomic_block
+        return connection is not None and is_open(connection)
 
     def is_left(self, is_over: IsOver) -> bool:
         return self.is_open and is_over(self.opener)

@@ -4,6 +4,9 @@ PostgreSQL: LISTEN, with a ping to itself that shows whether notifications arriv
 all (a pooler may swallow them); not even LISTEN where a pooler is seen to share out
 the sessions of the server. SQLite: a counter that changes with every commit.
 Elsewhere nothing: the loop polls faster.
+
+The session that listens may also hold a lock, which ends with it: by that, others
+notice sooner that the worker is dead (``store/locks.py``).
 """
 
 from __future__ import annotations
@@ -17,19 +20,23 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from django.db import DatabaseError, connections
+from django.db import connections
 
 from django_jobs import events
 from django_jobs.conf import conf
 from django_jobs.store import Store
 from django_jobs.store.base import CHANNEL
+from django_jobs.store.locks import take_lock
 from django_jobs.worker.outage import Outage, is_trouble
+from django_jobs.worker.watchdog import Watch
 
 logger = logging.getLogger("django_jobs")
 
 #: Seconds between two pings, and how long an echo may take.
-PING = 30.0
+PING = 20.0
 ECHO = 5.0
+#: Seconds between two attempts to take the lock: a session before may still have it.
+LOCK_AGAIN = 2.0
 #: How often to look whether a session is shared: a busy pooler may hide it once.
 LOOKS = 3
 #: Seconds between two looks at a change counter.
@@ -43,10 +50,21 @@ class Listener:
     """A thread that calls ``wake`` when something was committed."""
 
     def __init__(
-        self, store: Store, alias: str, name: str, wake: Callable[[], None]
+        self,
+        store: Store,
+        alias: str,
+        name: str,
+        wake: Callable[[], None],
+        watch: Watch,
     ) -> None:
         self.store = store
         self.alias = alias
+        #: The identity whose lock the session shall hold; empty for none.
+        self.lock_for = ""
+        #: The lock that is held: whose, and in which of our sessions, counted from 1.
+        self.lock: tuple[str, int] | None = None
+        self._sessions = 0
+        self._next_lock = 0.0
         #: Do notifications arrive? If not, the loop must poll as if there were none.
         self.is_heard = False
         self._has_complained = False
@@ -56,23 +74,18 @@ class Listener:
         )
         self._name = name
         self._wake = wake
+        self._watch = watch
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start listening, where there is something to listen to."""
         listen = self._listen if self.store.can_notify else self._count
-        if conf().NOTIFY if self.store.can_notify else self._can_count():
+        if conf().NOTIFY if self.store.can_notify else self.store.can_count:
             self._thread = threading.Thread(
                 target=self._run, args=(listen,), name="listener", daemon=True
             )
             self._thread.start()
-
-    def _can_count(self) -> bool:
-        try:
-            return self.store.changes() is not None
-        except DatabaseError:
-            return True  # there is something to count, and the thread waits for it
 
     def close(self, timeout: float) -> None:
         self._stop.set()
@@ -84,17 +97,17 @@ class Listener:
     def _run(self, listen: Callable[[], None]) -> None:
         failures = 0
         while not self._stop.is_set():
-            started = time.monotonic()
             try:
                 listen()
             except Exception as error:
-                failures = 0 if time.monotonic() - started > PING else failures
-                failures += 1
+                # Of those in a row: who was heard just had a good connection.
+                failures = 1 if self.is_heard else failures + 1
                 wait = min(RECONNECT * 2 ** min(failures, 10) / 2, LONGEST_WAIT)
                 self._say_failed(error, failures, wait)
             else:
                 wait = RECONNECT / 2
             self.is_heard = False
+            self.lock = None
             self._stop.wait(wait)
 
     def _say_failed(self, error: Exception, failures: int, wait: float) -> None:
@@ -125,13 +138,11 @@ class Listener:
 
     def _listen(self) -> None:
         with closing(_connection(self.alias)) as connection:
-            if not self._is_shared(connection):
-                with connection.cursor() as cursor:
-                    notifications = _Notifications(connection.connection)
-                    cursor.execute(f"LISTEN {CHANNEL}")
+            if (notifications := self._begin(connection)) is not None:
                 self._outage.succeeded(self)
                 self._wake()  # for what was committed before we listened
-                self._hear(notifications)
+                with connection.wrap_database_errors:
+                    self._hear(notifications, connection)
                 return
         # LISTEN would stay behind on a session of the server that others are given:
         # what they did not ask for would pile up in the memory of their drivers.
@@ -139,26 +150,35 @@ class Listener:
         self._say_swallowed()
         self._stop.wait(PING)
 
-    def _is_shared(self, connection: Any) -> bool:
-        """Do this connection and another one take turns on a session of the server?"""
+    def _begin(self, connection: Any) -> _Notifications | None:
+        """Listen, unless others are given the same session of the server."""
         with (
             closing(_connection(self.alias)) as other,
+            self._watch.call("listen", connection, other),
             connection.cursor() as ours,
             other.cursor() as theirs,
         ):
-            return any(_is_same_session(ours, theirs) for _ in range(LOOKS))
+            if any(_is_same_session(ours, theirs) for _ in range(LOOKS)):
+                return None
+            notifications = _Notifications(connection.connection)
+            ours.execute(f"LISTEN {CHANNEL}")
+            return notifications
 
-    def _hear(self, notifications: _Notifications) -> None:
+    def _hear(self, notifications: _Notifications, connection: Any) -> None:
+        self._sessions += 1
         next_ping = pinged = time.monotonic()
         is_waiting = False
         while not self._stop.is_set():
             now = time.monotonic()
+            self._hold_lock(connection, now)
             if now >= next_ping:
                 self._ping()
                 pinged, next_ping, is_waiting = now, now + PING, True
             elif is_waiting and now > pinged + ECHO:
-                is_waiting = False
+                is_waiting, was_heard = False, self.is_heard
                 self._say_swallowed()
+                if was_heard:
+                    return  # what was heard so far is half open: listen anew
             for payload in notifications.wait(0.5):
                 if payload == f"ping {self._name}":
                     is_waiting = False
@@ -166,12 +186,22 @@ class Listener:
                 elif not payload.startswith("ping "):
                     self._wake()
 
+    def _hold_lock(self, connection: Any, now: float) -> None:
+        """Have the session hold the lock of the present identity, if it is to."""
+        wanted = (self.lock_for, self._sessions)
+        if not self.lock_for or wanted == self.lock or now < self._next_lock:
+            return
+        self._next_lock = now + LOCK_AGAIN
+        with self._watch.call("lock", connection):
+            self.lock = wanted if take_lock(connection, wanted[0]) else None
+
     def _ping(self) -> None:
         # By the way that those of others take. The connection that listens would be
         # told of its own at once, also by a pooler that swallows all others.
         payload = f"ping {self._name}"
         with (
             closing(_connection(self.store.alias)) as connection,
+            self._watch.call("ping", connection),
             connection.cursor() as cursor,
         ):
             cursor.execute(f"SELECT pg_notify('{CHANNEL}', %s)", [payload])

@@ -160,15 +160,22 @@ def _everything_as_json() -> Iterator[None]:
         sys.stdout, sys.stderr, sys.excepthook, threading.excepthook = before
 
 
-def finish_lines() -> None:
+def finish_lines() -> bool:
     """Write what was printed without the end of a line, at the end of an attempt.
 
-    Not what other attempts have printed that run in threads of their own. Never raises.
+    Not what other attempts have printed that run in threads of their own. Returns
+    False when somebody has closed a stream; never raises.
     """
     streams: list[Any] = [*_lines] or [sys.stdout, sys.stderr]
+    are_open = True
     for stream in streams:
-        with suppress(Exception):  # closed, or nobody reads it any more
+        try:
             stream.finish() if isinstance(stream, LineLogger) else stream.flush()
+        except ValueError:
+            are_open = False
+        except Exception:  # noqa: S110 - nobody reads it any more
+            pass
+    return are_open
 
 
 def _log_uncaught(kind: Any, error: Any, traceback: Any) -> None:

@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 
 from django_jobs import __version__
 from django_jobs.conf import conf
@@ -71,12 +71,12 @@ class WorkerOptions:
         names = ", ".join(map(repr, unknown))
         return f"DJANGO_JOBS['QUEUES'] does not have {names}.{hint}"
 
-    def introduction(self) -> dict[str, Any]:
+    def introduction(self, database_kind: str) -> dict[str, Any]:
         """Return what the banner tells, as fields of a log record."""
         return {
             "version": __version__,
             "database": self.database,
-            "database_kind": kind_of(self.database),
+            "database_kind": database_kind,
             "queues": self.describe_queues(),
             "concurrency": {
                 "processes": self.processes,
@@ -88,10 +88,13 @@ class WorkerOptions:
 
 
 def kind_of(alias: str) -> str:
-    """Return the name of the database's kind; without its server, MariaDB is mysql."""
+    """Return the name of the database's kind; without its server, MariaDB is mysql.
+
+    MariaDB is asked what it is.
+    """
     try:
         return connections[alias].display_name
-    except DatabaseError:
+    except Error:
         return connections[alias].vendor
 
 

@@ -1,21 +1,31 @@
-"""Says that a database is away and that it is back, without a line per attempt."""
+"""A database that is away: said without a line per attempt, tried without a rush.
+
+The threads of a worker try again in turns, about twice a second in all, however long
+the database is away; as soon as one of them is served, the others know.
+"""
 
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
+from typing import Any
 
 from django.db import InterfaceError, OperationalError
 
 from django_jobs import events
-from django_jobs.store.errors import is_not_migrated
+from django_jobs.store.errors import is_contended, is_not_migrated
+from django_jobs.store.tables import how_to_migrate
 from django_jobs.texts import shorten
 
 logger = logging.getLogger("django_jobs")
 
 #: Seconds between two lines about the same outage.
 REPEAT = 30.0
+#: First and longest pause between two attempts, in seconds, give or take a quarter.
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 0.5
 #: Characters of an error.
 _LENGTH = 300
 _TROUBLE = (OperationalError, InterfaceError, OSError)
@@ -26,12 +36,20 @@ def is_trouble(error: BaseException) -> bool:
 
     Its message says all there is to say; of the other, the traceback is wanted.
     """
-    return isinstance(error, _TROUBLE) and not is_not_migrated(error)
+    if is_not_migrated(error) or is_contended(error):
+        return False
+    return isinstance(error, _TROUBLE)
 
 
 def in_a_line(error: BaseException) -> str:
     """Return the message of an error, its spaces and line breaks as one space each."""
     return shorten(" ".join(str(error).split()) or type(error).__name__, _LENGTH)
+
+
+def pause_after(failures: int, longest: float = LONGEST_PAUSE) -> float:
+    """Return how long to wait after so many failures in a row, in seconds."""
+    pause = min(longest, FIRST_PAUSE * 2.0 ** min(failures - 1, 20))
+    return pause * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
 
 
 class Outage:
@@ -47,18 +65,35 @@ class Outage:
         begins: str = "database_unreachable",
         ends: str = "database_reachable",
         level: int = logging.ERROR,
+        hint: str = "",
     ) -> None:
         self.alias = alias
         self.is_on = False
+        self._also: dict[str, Any] = {"hint": hint} if hint else {}
         self._events = begins, ends
         self._level = level
         self._failing: set[object] = set()
         self._said = float("-inf")
-        self._lock = threading.Lock()
+        #: Notified when waiting may be over.
+        self._changed = threading.Condition()
+        self._is_closed = False
+        # Attempts since somebody was served, and when the next one may be made.
+        self._turns = 0
+        self._next_turn = 0.0
+        # How often all who wait were let go at once, and when last.
+        self._releases = 0
+        self._released_at = float("-inf")
 
-    def failed(self, who: object, error: BaseException, retry_in: float) -> None:
+    def failed(
+        self,
+        who: object,
+        error: BaseException,
+        retry_in: float,
+        *,
+        exc_info: bool = False,
+    ) -> None:
         """Note that ``who`` failed and tries again in so many seconds."""
-        with self._lock:
+        with self._changed:
             self._failing.add(who)
             now = time.monotonic()
             if self.is_on and now < self._said + REPEAT:
@@ -71,20 +106,69 @@ class Outage:
             alias=self.alias,
             error=in_a_line(error),
             retry_in=float(retry_in),
+            exc_info=exc_info,
+            **self._also,
         )
 
     def gave_up(self, who: object) -> None:
         """Note that ``who`` will not try again."""
-        with self._lock:
+        with self._changed:
             self._failing.discard(who)
 
     def succeeded(self, who: object) -> None:
         """Note that the database has served ``who``."""
         if not self.is_on:
             return  # as a rule, and a thousand times a second
-        with self._lock:
+        with self._changed:
             self._failing.discard(who)
+            self._release()
             if self._failing or not self.is_on:
                 return
             self.is_on = False
         events.log(logger, logging.WARNING, self._events[1], alias=self.alias)
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    # -- when to try again -----------------------------------------------------------
+
+    def wait(self, failures: int) -> None:
+        """Wait, having failed so often in a row, until it is time to try again.
+
+        A connection that was merely cut is replaced at once: the first pauses are
+        short. While nobody is served, all who wait share the attempts that one alone
+        would make.
+        """
+        with self._changed:
+            due, releases = time.monotonic() + pause_after(failures), self._releases
+            while not self._is_closed and self._releases == releases:
+                now = time.monotonic()
+                rest = max(due, self._next_turn) - now
+                if rest <= 0:
+                    self._turns += 1
+                    self._next_turn = now + pause_after(self._turns)
+                    return
+                self._changed.wait(rest)
+
+    def _release(self) -> None:
+        """Somebody was served: let the others try."""
+        now = time.monotonic()
+        self._turns, self._next_turn = 0, now
+        # Who is refused while others are served must not try as often as they are.
+        if now - self._released_at > LONGEST_PAUSE:
+            self._releases += 1
+            self._released_at = now
+        self._changed.notify_all()
+
+
+def missing_tables(alias: str) -> Outage:
+    """Return what tells of tables or columns that are not there (yet)."""
+    return Outage(
+        alias,
+        "database_not_migrated",
+        "database_migrated",
+        hint=how_to_migrate(alias),
+    )

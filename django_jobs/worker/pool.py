@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import multiprocessing
@@ -9,10 +10,11 @@ import os
 import random
 import socket
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from multiprocessing.util import get_temp_dir
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ from django_jobs.worker import child as child_module
 from django_jobs.worker import processes
 from django_jobs.worker.lanes import Assigned, Lane
 from django_jobs.worker.options import WorkerOptions
+from django_jobs.worker.orphans import Orphans
 from django_jobs.worker.wire import LONGEST, BrokenChannel, Channel
 
 if TYPE_CHECKING:
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_jobs")
 _serial = itertools.count(1)
+_LONGEST_FAULT = 65536
+#: The main one, the reader, the event loop, and one for the database.
+_THREADS_OF_CHILD = 4
 
 
 class Phase(Enum):
@@ -46,27 +52,37 @@ class Phase(Enum):
 class Child:
     """A child process, its channel and what it was given."""
 
-    def __init__(self, worker_id: str, options: WorkerOptions) -> None:
+    def __init__(
+        self, worker_id: str, options: WorkerOptions, orphans: Orphans
+    ) -> None:
         ours, theirs = socket.socketpair()
+        self.faults, faults = socket.socketpair()
+        faults.setblocking(False)  # who dies must not wait for us
         self.number = next(_serial)
+        #: The identity for which it runs tasks.
+        self.worker_id = worker_id
+        mark = orphans.mark_of(self.number)
         self.channel = Channel(ours, longest=_longest_message())
         self.phase = Phase.STARTING
         self.lanes = {False: Lane(options.threads), True: Lane(options.coroutines)}
         self.finished = 0
         self._most_tasks = options.recycle_after
+        #: A task has done something to it that cannot be put right.
+        self.is_worn_out = False
         #: Set while a recall is under way, so that it is asked once.
         self.is_recalling = False
         #: Why it was killed, and for which task; None when it died by itself.
         self.killed_for: tuple[str, str] | None = None
         self.process: ForkServerProcess = _context().Process(
             target=child_module.main,
-            args=(theirs, _child_options(worker_id, options)),
+            args=(theirs, faults, _child_options(worker_id, options, mark)),
             name=f"jobworker-child-{self.number}",
             daemon=True,
         )
         with _no_main_module():
             self.process.start()
         theirs.close()
+        faults.close()
 
     def __repr__(self) -> str:
         return f"<Child {self.pid} {self.phase.value}>"
@@ -132,8 +148,17 @@ class Child:
             except (EOFError, OSError, BrokenChannel):
                 return
 
+    def last_fault(self) -> str:
+        """Return what Python said of the signal that a dead child died of."""
+        data = b""
+        with suppress(OSError):
+            while part := self.faults.recv(_LONGEST_FAULT, socket.MSG_DONTWAIT):
+                data += part
+        return data.decode(errors="replace").strip()
+
     def bury(self) -> None:
         """Free what is left of a dead child."""
+        self.faults.close()
         self.process.join(timeout=1)
         self.process.close()
         self.channel.close()
@@ -153,6 +178,7 @@ class Pool:
     def __init__(self, options: WorkerOptions) -> None:
         self.options = options
         self.children: list[Child] = []
+        self.orphans = Orphans()
         self.is_closed = False
         self._deaths: deque[float] = deque(maxlen=self.DEATHS)
         self._next_start = 0.0
@@ -177,9 +203,10 @@ class Pool:
             return []
         started: list[Child] = []
         try:
+            _need_room()
             start_fork_server()
             while self.missing() > 0:
-                started.append(Child(worker_id, self.options))
+                started.append(Child(worker_id, self.options, self.orphans))
                 self.children.append(started[-1])
         except (OSError, EOFError):
             # No descriptors, no memory, the fork server was killed: try again.
@@ -214,6 +241,21 @@ class Pool:
     def kill(self, reason: str) -> None:
         for child in self.children:
             child.kill(reason)
+
+
+def _need_room() -> None:
+    """Raise OSError when there is no room for a process and its threads.
+
+    The fork server would find that out by its own end, and that of all children.
+    """
+    is_enough = threading.Event()
+    try:
+        for _ in range(_THREADS_OF_CHILD):
+            threading.Thread(target=is_enough.wait, daemon=True).start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, str(error)) from error
+    finally:
+        is_enough.set()
 
 
 def start_fork_server() -> None:
@@ -262,7 +304,9 @@ def _no_main_module() -> Iterator[None]:
         vars(main).update(hidden)
 
 
-def _child_options(worker_id: str, options: WorkerOptions) -> child_module.ChildOptions:
+def _child_options(
+    worker_id: str, options: WorkerOptions, mark: int
+) -> child_module.ChildOptions:
     return child_module.ChildOptions(
         worker_id=worker_id,
         database=options.database,
@@ -270,6 +314,7 @@ def _child_options(worker_id: str, options: WorkerOptions) -> child_module.Child
         coroutines=options.coroutines,
         log_format=options.log_format,
         log_level=options.log_level,
+        mark=mark,
         databases={
             alias: connections[alias].settings_dict["NAME"] for alias in connections
         },

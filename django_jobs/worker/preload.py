@@ -11,8 +11,12 @@ import gc
 import os
 import shutil
 import signal
+import sys
 
 import django
+
+from django_jobs.worker import processes
+from django_jobs.worker.orphans import children_of
 
 
 def prepare() -> None:
@@ -37,6 +41,21 @@ def prepare() -> None:
 if _folder := os.environ.pop("DJANGO_JOBS_FORK_SERVER_FOLDER", ""):
     atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 
+
+def _leave_with_worker(number: int, frame: object) -> None:
+    """End with the worker, and its children at once: one in C code hears of nothing.
+
+    Others get this signal too when the worker's terminal is closed.
+    """
+    if os.getpid() == _ME and os.getppid() != _WORKER:
+        for pid in children_of(_ME):
+            processes.kill_with_group(pid)
+        sys.exit()
+
+
+_ME, _WORKER = os.getpid(), os.getppid()
+signal.signal(signal.SIGHUP, _leave_with_worker)
+processes.signal_end_of_parent(signal.SIGHUP)
 # A signal to the whole process group is meant for the parent: if this process died,
 # its children would die with it, and running tasks would count as crashed.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import resource
 import signal
 import sys
 import threading
@@ -48,18 +50,46 @@ def memory_of(pid: int) -> int | None:
         return None
 
 
+def signal_end_of_parent(number: int) -> None:
+    """Have the kernel send this process a signal when its parent is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number))
+
+
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process as soon as its parent is gone."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it was gone before the request was made
-            os._exit(1)
+    signal_end_of_parent(signal.SIGKILL)
+    if sys.platform == "linux" and os.getppid() != parent:
+        os._exit(1)  # it was gone before the request was made
 
 
 def lead_own_group() -> None:
     """Become the leader of a process group, so that a kill takes the descendants."""
     with suppress(OSError):
         os.setpgid(0, 0)
+
+
+def out_of_reach(descriptor: int) -> int:
+    """Give a descriptor a high number; return that, or the old one if there is none.
+
+    Who closes what he takes for nobody's begins with the low numbers, and whatever is
+    opened next gets the lowest that is free: it would be taken for ours.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Not higher: the kernel keeps a table up to the highest.
+    try:
+        high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, min(most, 1024) - 64)
+    except (OSError, ValueError):
+        return descriptor
+    os.close(descriptor)
+    return high
+
+
+def dump_no_core() -> None:
+    """Keep this process and what it starts from writing its memory to a disk."""
+    with suppress(OSError, ValueError):
+        _, most = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 def release_copies(on_fork: Callable[[], None]) -> None:

@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Any
 
 from django_jobs import events
+from django_jobs.failpoints import reach
 from django_jobs.records import Outcome
 from django_jobs.states import Verdict
 from django_jobs.worker.completer import Completer, Job
@@ -23,6 +24,8 @@ logger = logging.getLogger("django_jobs")
 INTERRUPT_SECONDS = 3.0
 KILL_SECONDS = 5.0
 FLUSH_SECONDS = 5.0
+#: The same while the database is away: our lease runs out, and others take over.
+AWAY_SECONDS = 3.0
 #: How long a registration under way may take: without one there is nothing to write.
 REGISTER_SECONDS = 0.5
 #: So many awaited tasks are named in the log.
@@ -96,15 +99,18 @@ class Shutdown:
         self._exchange.is_claiming = False
         self._crew.pool.is_closed = True
         self._crew.recall_all()
+        reach("shutdown.draining")
 
     def _interrupt(self) -> None:
         self._enter(Stage.INTERRUPTING, INTERRUPT_SECONDS)
         self._say("interrupting", "kills them")
         self._crew.interrupt(None, INTERRUPT_SECONDS)
+        reach("shutdown.interrupting")
 
     def _kill(self) -> None:
         self._enter(Stage.KILLING, KILL_SECONDS)
         self._say("killing")
+        reach("shutdown.killing")
         self._crew.pool.kill("the worker stops")
 
     def _escalate(self) -> None:
@@ -116,11 +122,13 @@ class Shutdown:
 
     def _flush(self) -> None:
         is_registered = bool(self._exchange.worker_id)
-        seconds = FLUSH_SECONDS if is_registered else REGISTER_SECONDS
+        seconds = self._patience() if is_registered else REGISTER_SECONDS
         self._enter(Stage.FLUSHING, seconds)
+        reach("shutdown.flushing")
 
     def _sign_off(self) -> None:
-        self._enter(Stage.SIGNING_OFF, FLUSH_SECONDS)
+        self._enter(Stage.SIGNING_OFF, self._patience())
+        reach("shutdown.signing_off")
         worker_id = self._exchange.worker_id
         if not worker_id:
             self._enter(Stage.OVER)
@@ -132,6 +140,9 @@ class Shutdown:
                 finish=lambda count: self._enter(Stage.OVER),
             )
         )
+
+    def _patience(self) -> float:
+        return AWAY_SECONDS if self._completer.outage.is_on else FLUSH_SECONDS
 
     def _enter(self, stage: Stage, seconds: float = 0.0) -> None:
         self.stage = stage

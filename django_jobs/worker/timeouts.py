@@ -7,6 +7,8 @@ loop by throwing into the coroutine (see ``coroutines``).
 
 from __future__ import annotations
 
+# The module signal makes enums of all numbers, which takes twenty times as long.
+import _signal  # type: ignore[import-not-found]
 import ctypes
 import math
 import signal
@@ -22,6 +24,7 @@ _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in.argtypes = [ctypes.c_ulong, ctypes.py_object]
 #: NULL instead of a class takes back what the thread has not raised yet.
 _NOTHING = ctypes.py_object()
+_ALARM = int(signal.SIGALRM)
 
 
 class Interruptions:
@@ -55,8 +58,8 @@ class Interruptions:
 
     def enter(self, task_id: str, soft_time_limit: float | None) -> None:
         self._threads[task_id] = threading.get_ident()
-        if self._has_signals:
-            # Again for every task: the one before may have changed it.
+        # Looked at for every task: another one may have changed it.
+        if self._has_signals and _signal.getsignal(_ALARM) != self._on_alarm:
             signal.signal(signal.SIGALRM, self._on_alarm)
         if soft_time_limit is None:
             return

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from django.db import connections
 
 from django_jobs.models import DeadLetter, Result, Task, Worker
+from tests.processes.proc import descendants, is_alive  # noqa: F401 - for tests
 
 Answer = TypeVar("Answer")
 PATIENCE = 20.0
@@ -48,14 +49,6 @@ def census() -> dict[str, int]:
 
 def lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 class WorkerProcess:
@@ -125,18 +118,20 @@ class WorkerProcess:
         return pids
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the ids of all processes below one."""
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except OSError:
-        return []
-    below = [int(each) for each in text.split()]
-    return below + [deeper for each in below for deeper in descendants(each)]
-
-
 def workers_alive() -> int:
     return Worker.objects.count()
+
+
+def slowness() -> float:
+    """Return how many times longer than alone a process takes on this machine now.
+
+    Times that are promised hold for a machine that is not taken by others.
+    """
+    before, begin = os.times(), time.monotonic()
+    subprocess.run([sys.executable, "-c", "import django.test"], check=True)
+    after, took = os.times(), time.monotonic() - begin
+    used = sum(after[2:4]) - sum(before[2:4])
+    return max(1.0, took / used)
 
 
 def close_connections() -> None:

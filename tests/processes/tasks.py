@@ -10,12 +10,14 @@ import asyncio
 import ctypes
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 import warnings
+from pathlib import Path
 
 from django_jobs import Reject, Retry, Snooze, SoftTimeLimitExceeded, task
 from django_jobs.exceptions import TaskInterrupted
@@ -57,6 +59,25 @@ def sleep(seconds: float, path: str = "", line: str = "slept") -> str:
     if path:
         audit(path, f"end {line}")
     return line
+
+
+@task
+def wait_for_line(path: str, name: str, line: str) -> str:
+    """Run until somebody writes a line."""
+    audit(path, f"start {name}")
+    while line not in Path(path).read_text().splitlines():
+        time.sleep(0.01)
+    audit(path, f"end {name}")
+    return line
+
+
+@task(atomic=True)
+def wait_atomically(path: str, name: str, line: str) -> str:
+    """Write a row on the queue's database, which stands when the task succeeds."""
+    from django_jobs.models import Queue
+
+    Queue.objects.create(name=name)
+    return wait_for_line.call(path, name, line)
 
 
 @task
@@ -180,6 +201,11 @@ def die(context, path: str, how: str, times: int = 1) -> str:
         elif how == "system exit":
             sys.exit(3)
     return "survived"
+
+
+@task
+def core_limit() -> int:
+    return resource.getrlimit(resource.RLIMIT_CORE)[0]
 
 
 @task
@@ -502,3 +528,7 @@ def murmur() -> None:
 @task
 async def async_murmur() -> None:
     print("murmured by a coroutine", end="")  # noqa: T201
+
+
+# Here, so that a worker knows their tasks: this module is the one it looks for.
+from tests.processes import wrecking  # noqa: E402, F401

@@ -249,7 +249,7 @@ def test_reload_waits_for_broken_code_to_be_mended(
     worker, module = reloading
     save_until(module, "VALUE = = 2\n", lambda: "event=code_changed" in worker.output())
     wait_for(lambda: "SyntaxError: invalid syntax" in worker.output())
-    assert "event=code_broken" in worker.output()
+    wait_for(lambda: "event=code_broken" in worker.output())
     assert worker.process.poll() is None
     assert not Worker.objects.exists()
     save_until(module, "VALUE = 3\n", Worker.objects.exists)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from django.db import connection
 
 from django_jobs import enqueue_many
-from django_jobs.models import Result, Task
+from django_jobs.models import Result, Task, Worker
 from django_jobs.states import State
 from tests.processes import tasks
 from tests.processes.conftest import StartWorker
-from tests.processes.harness import census, finished, wait_for
+from tests.processes.harness import WorkerProcess, census, finished, wait_for
+from tests.tables import without
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -90,23 +90,34 @@ def _listeners() -> int:
         return cursor.fetchone()[0]
 
 
-def test_a_worker_waits_for_a_database_that_is_away_at_its_start(
-    start_worker: StartWorker, tmp_path: Path
+def test_a_worker_waits_while_a_column_is_missing_and_says_so_in_a_line(
+    start_worker: StartWorker,
 ) -> None:
-    result = tasks.add.enqueue(2, 2)
-    with connection.cursor() as cursor:
-        table = connection.ops.quote_name("django_jobs_worker")
-        away = connection.ops.quote_name("django_jobs_worker_away")
-        cursor.execute(f"ALTER TABLE {table} RENAME TO {away}")
-    try:
-        worker = start_worker("--processes", "1", ready=False)
-        wait_for(lambda: "event=database_failing" in worker.output())
-        assert worker.process.poll() is None
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute(f"ALTER TABLE {away} RENAME TO {table}")
-    assert result.get(timeout=20) == 4
-    assert "event=database_back" in worker.output()
+    worker = start_worker("--processes", "1", JOBS_HEARTBEAT="0.2")
+    columns = [(Task, "lease"), (Result, "prune_at"), (Worker, "seen_at")]
+    for times, (model, column) in enumerate(columns, start=1):
+        begun = Result.objects.count()
+        enqueue_many([tasks.sleep.s(0.02) for _ in range(50)])
+        wait_for(progress_beyond(begun))
+        with without(model, column):
+            said = f"{times} lines of {model.__name__}.{column}"
+            wait_for(lambda: beginnings(worker) == times, words=said)  # noqa: B023
+            time.sleep(1)  # several attempts
+        wait_for(finished(50 * times))
+        wait_for(lambda: endings(worker) == times)  # noqa: B023
+        assert beginnings(worker) == times
+    assert set(Result.objects.values_list("state", flat=True)) == {State.SUCCESSFUL}
+    assert worker.output().count('hint="run manage.py migrate --database') == times
+    assert "Traceback" not in worker.output()
+    assert worker.stop() == 0
+
+
+def beginnings(worker: WorkerProcess) -> int:
+    return worker.output().count("event=database_not_migrated")
+
+
+def endings(worker: WorkerProcess) -> int:
+    return worker.output().count("event=database_migrated")
 
 
 def test_a_database_that_is_not_there_is_a_line_and_ends_no_worker(

@@ -13,7 +13,7 @@ import pytest
 from django_jobs import enqueue_many
 from django_jobs.models import Attempt, DeadLetter, Result, Task, Worker
 from django_jobs.states import Reason, State
-from tests.processes import tasks
+from tests.processes import tasks, wrecking
 from tests.processes.conftest import StartWorker
 from tests.processes.harness import (
     census,
@@ -41,6 +41,18 @@ def test_a_task_whose_process_died_runs_again(
     assert words in Attempt.objects.get().message
 
 
+def test_a_segfault_leaves_the_stack_of_the_task_and_no_core(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    worker = start_worker("--processes", "1")
+    assert tasks.core_limit.enqueue().get(timeout=20) == 0
+    assert tasks.die.enqueue(str(audit), "segfault").get(timeout=20) == "survived"
+    stack = Attempt.objects.get().traceback
+    assert stack.startswith("Fatal Python error: Segmentation fault")
+    assert "in die" in stack
+    assert "in die" in worker.output()
+
+
 def test_a_task_that_always_kills_its_process_becomes_a_dead_letter(
     start_worker: StartWorker, audit: Path
 ) -> None:
@@ -51,6 +63,22 @@ def test_a_task_that_always_kills_its_process_becomes_a_dead_letter(
     assert (letter.reason, letter.crashes) == (Reason.CRASHES, 3)
     assert lines(audit) == ["attempt 1", "attempt 2", "attempt 3"]
     assert Attempt.objects.count() == 3
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("name", ["sleep", "async_sleep"])
+@pytest.mark.parametrize("point", ["child.received", "child.before_send"])
+def test_a_process_that_cannot_take_or_report_a_task_ends(
+    start_worker: StartWorker, tmp_path: Path, point: str, name: str, threads: str
+) -> None:
+    rule = f"{point}=raise,once={tmp_path}/marker"
+    worker = start_worker(
+        *("--processes", "1", "--threads", threads), DJANGO_JOBS_FAILPOINTS=rule
+    )
+    result = getattr(tasks, name).enqueue(0)
+    assert result.get(timeout=20) == "slept"
+    assert Attempt.objects.get().verdict == "crashed"
+    assert worker.output().count(" CRITICAL event=") == 1
 
 
 def test_neighbours_of_a_dead_process_finish_with_their_first_attempt(
@@ -92,6 +120,33 @@ def test_children_die_with_their_parent_within_a_second(
     begin = time.monotonic()
     wait_for(lambda: not any(is_alive(pid) for pid in children))
     assert time.monotonic() - begin < 1
+
+
+def test_a_child_that_hears_nothing_dies_with_its_parent_too(
+    start_worker: StartWorker, audit: Path
+) -> None:
+    worker = start_worker("--processes", "1")
+    wrecking.hold_the_interpreter.enqueue(str(audit))
+    pids = [int(pid) for pid in wait_for(lambda: lines(audit))[0].split()]
+    family = [*descendants(worker.pid), *pids]
+    wait_for(lambda: not _hears(pids[0]))
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.process.wait(5)
+    begin = time.monotonic()
+    wait_for(lambda: not any(is_alive(pid) for pid in family))
+    assert time.monotonic() - begin < 1
+
+
+def _hears(pid: int) -> bool:
+    """Tell whether a child's other threads run: that one uses no processor now."""
+    before = _processor_time(pid)
+    time.sleep(0.1)
+    return _processor_time(pid) - before < 3
+
+
+def _processor_time(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11])
 
 
 def test_the_tasks_of_a_killed_worker_are_run_by_another(

@@ -121,6 +121,7 @@ def test_a_delayed_task_starts_within_100_ms_of_its_time(
     start_worker: StartWorker,
 ) -> None:
     start_worker("--processes", "1")
+    tasks.noop.enqueue().get(timeout=20)  # the project is loaded
     delays = [0.3, 0.55, 0.9]
     results = [tasks.noop.using(run_after=delay).enqueue() for delay in delays]
     for result in results:
@@ -264,6 +265,20 @@ def test_a_worker_prunes_what_is_past_its_retention(start_worker: StartWorker) -
     Maintenance.objects.all().delete()  # the first worker may have had a turn
     start_worker("--processes", "1")
     wait_for(lambda: Result.objects.count() == 10)
+
+
+def test_a_project_that_takes_long_to_load_costs_no_lease(
+    start_worker: StartWorker,
+) -> None:
+    worker = start_worker(
+        "--processes",
+        "1",
+        JOBS_LEASE="3",
+        JOBS_HEARTBEAT="0.3",
+        JOBS_TEST_IMPORT="tests.processes.slow_to_load",
+    )
+    assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
+    assert "event=lease_lost" not in worker.output()
 
 
 def test_connections_opened_while_the_project_loads_reach_no_child(

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from django_jobs.ids import uuid7
-from django_jobs.models import Attempt, DeadLetter, Result, Task
+from django_jobs.models import Attempt, DeadLetter, Result, Task, Worker
 from django_jobs.records import (
     ClaimedTask,
     Demand,
@@ -48,9 +48,23 @@ def insert(store: Store, count: int = 1, **changes: Any) -> list[str]:
     return [task.id for task in tasks]
 
 
+def be_alive(store: Store, worker: str = WORKER) -> None:
+    """Register a worker with a long lease, unless it has a row: who has none gets no
+    tasks.
+    """
+    if not Worker.objects.using(store.alias).filter(pk=worker).exists():
+        store.register(new_worker(id=worker), 3600.0)
+
+
+def die(store: Store, worker: str = WORKER) -> None:
+    """Have the lease of a worker be over."""
+    store.expire_workers([worker])
+
+
 def claim(
     store: Store, limit: int = 10, worker: str = WORKER, **changes: Any
 ) -> list[ClaimedTask]:
+    be_alive(store, worker)
     return store.cycle(worker, [], Demand(limit, **changes)).claimed
 
 

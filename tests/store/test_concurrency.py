@@ -20,6 +20,7 @@ from tests.store.samples import (
     claim,
     claim_new,
     complete,
+    die,
     insert,
     new_task,
     new_worker,
@@ -148,8 +149,8 @@ def test_one_of_many_gets_the_turn_at_a_chore(store: Store) -> None:
 
 
 def test_one_of_many_rescues_a_task(store: Store) -> None:
-    store.register(new_worker(id=WORKER), 0.0)
     tasks = claim_new(store, 50)
+    die(store)
     rescued = sum(map(len, together(*[lambda: store.rescue(20)] * THREADS)))
     assert rescued == 50 or len(store.rescue()) == 50 - rescued
     assert Task.objects.filter(state="READY", crashes=1).count() == len(tasks)

@@ -68,6 +68,58 @@ def test_the_next_time_due_is_told_in_seconds(store: Store) -> None:
     assert store.next_due() == 0
 
 
+# -- adopt -------------------------------------------------------------------------
+
+
+def give_back(store: Store, name: str, count: int = 1, delay: float = 5.0) -> list[str]:
+    """Have a worker give back tasks that it does not know."""
+    tasks = claim_new(store, count, name=name)
+    for task in tasks:
+        complete(store, task, Verdict.UNKNOWN, delay=delay)
+    return [task.id for task in tasks]
+
+
+def test_who_knows_them_adopts_tasks_that_others_gave_back(store: Store) -> None:
+    ids = give_back(store, "app.tasks.new", 3)
+    give_back(store, "app.tasks.newer")
+    asked = []
+
+    def is_ours(queue: str, name: str) -> bool:
+        asked.append((queue, name))
+        return name == "app.tasks.new"
+
+    assert store.adopt(7.5, is_ours) == 3
+    new, newer = ("default", "app.tasks.new"), ("default", "app.tasks.newer")
+    assert sorted(asked) == [new, newer]
+    assert [task.id for task in claim(store)] == ids
+    assert store.adopt(7.5, is_ours) == 0
+
+
+def test_what_is_adopted_is_due_now_and_still_known_to_be_unknown(store: Store) -> None:
+    give_back(store, "app.tasks.new")
+    since = Task.objects.get().unknown_since
+    assert store.adopt(7.5, lambda queue, name: True) == 1
+    task = Task.objects.get()
+    assert (task.state, task.attempt, task.unknown_since) == ("READY", 0, since)
+    assert task.run_after <= store.now()
+
+
+def test_what_waits_for_another_reason_is_not_adopted(store: Store) -> None:
+    (retried,) = claim_new(store, name="app.tasks.new")
+    complete(store, retried, Verdict.RETRY, delay=5.0)
+    insert(store, delay=5.0, name="app.tasks.new")
+    give_back(store, "app.tasks.new", delay=20.0)
+    assert store.adopt(7.5, lambda queue, name: True) == 0
+    (stray,) = give_back(store, "app.tasks.new")
+    assert store.adopt(7.5, lambda queue, name: True) == 1
+    assert [task.id for task in claim(store)] == [stray]
+
+
+def test_as_many_are_adopted_at_once_as_is_said(store: Store) -> None:
+    give_back(store, "app.tasks.new", 3)
+    assert store.adopt(7.5, lambda queue, name: True, 2) == 2
+
+
 # -- revoke ------------------------------------------------------------------------
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import DataError, connection, transaction
+from django.db import DataError, connection, connections, transaction
 
 from django_jobs.models import Task
 from django_jobs.states import State, Verdict
 from django_jobs.store import Store
 from django_jobs.store.inserting import MOST_CHARACTERS, in_chunks
+from tests.statements import Call, watched
 from tests.store.samples import (
     claim,
     complete,
@@ -101,6 +105,41 @@ def test_a_task_that_ran_meanwhile_is_not_inserted_again(store: Store) -> None:
     assert [len(places(task.id)) for task in tasks] == [1, 1, 1]
     store.insert(tasks[:2], again=True)
     assert Task.objects.count() == 1
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_task_that_is_completed_while_it_is_inserted_again_is_not_doubled(
+    store: Store, place: int
+) -> None:
+    task = new_task()
+    store.insert([task])
+    (claimed,) = claim(store)
+    calls = []
+
+    @contextmanager
+    def completing(call: Call) -> Iterator[None]:
+        """Have the task completed by others before the call of that place."""
+        if threading.get_ident() == repeating:
+            calls.append(call)
+            if len(calls) == place + 1:
+                thread.start()
+                # It may have to wait for locks that are held here.
+                thread.join(0.3)
+        yield
+
+    def complete_elsewhere() -> None:
+        complete(store, claimed)
+        connections.close_all()
+
+    repeating = 0
+    thread = threading.Thread(target=complete_elsewhere)
+    with watched(completing):
+        connection.ensure_connection()
+        repeating = threading.get_ident()
+        store.insert([task], again=True)
+        thread.join(20)
+    assert len(calls) > place
+    assert places(task.id) == ["Result"]
 
 
 def test_an_insert_is_undone_with_the_callers_transaction(store: Store) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.test import TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 
@@ -343,3 +343,22 @@ def test_an_outcome_with_a_nul_costs_only_itself(store: PostgreSQLStore) -> None
     assert store.cycle(WORKER, outcomes, Demand(1)).stale == []
     values = Result.objects.order_by("pk").values_list("return_value", flat=True)
     assert list(values) == ["1", '"\\u0000"', "1"]
+
+
+def test_the_parent_of_a_worker_connects_outside_of_the_pool(
+    requires: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requires("postgresql")
+    pytest.importorskip("psycopg_pool")
+    options = {**connections.settings["default"]["OPTIONS"], "pool": {"min_size": 1}}
+    monkeypatch.setitem(connections.settings["default"], "OPTIONS", options)
+    connections["default"].close()
+    store = get_store("default")
+    assert store.now()
+    pool = connections["default"].pool
+    store.set_deadlines()
+    assert pool.closed
+    assert store.now()
+    assert connections["default"].pool is None
+    assert options["tcp_user_timeout"] == 10_000
+    connections["default"].close()

@@ -183,6 +183,7 @@ def test_upkeep_reads_what_it_changes(crowd: Store) -> None:
     works: list[Callable[[], Any]] = [
         crowd.next_due,
         crowd.promote,
+        lambda: crowd.adopt(7.5, lambda queue, name: True),
         crowd.prune,
         lambda: crowd.revoke_requests(WORKER),
     ]

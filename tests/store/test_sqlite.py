@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -25,6 +27,7 @@ from tests.store.samples import (
     outcome,
 )
 from tests.store.test_concurrency import together
+from tests.worker.parts import wait_for
 
 pytestmark = on_both
 
@@ -129,3 +132,35 @@ def test_a_commit_of_another_connection_changes_the_counter(store: Store) -> Non
     thread.start()
     thread.join(60)
     assert store.changes() != before
+
+
+@pytest.fixture
+def rollback_journal(store: Store) -> Iterator[Store]:
+    """The journal of SQLite's own choice, in which a reader holds up a commit."""
+    # A thread of an earlier test may still have to close its connection.
+    wait_for(lambda: _set_journal("DELETE"))
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 100")
+    yield store
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode = WAL")
+
+
+def _set_journal(mode: str) -> bool:
+    with connection.cursor() as cursor, suppress(OperationalError):
+        cursor.execute(f"PRAGMA journal_mode = {mode}")
+        return cursor.fetchone()[0] == mode.lower()
+    return False
+
+
+@pytest.mark.parametrize("count", [1, 2, 450])
+def test_an_insert_that_is_not_committed_raises(
+    rollback_journal: Store, count: int
+) -> None:
+    name = connection.settings_dict["NAME"]
+    with closing(sqlite3.connect(name)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM django_jobs_task").fetchall()
+        with pytest.raises(OperationalError, match="locked"):
+            insert(rollback_journal, count)
+    assert not Task.objects.exists()

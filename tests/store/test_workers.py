@@ -16,6 +16,7 @@ from tests.store.samples import (
     claim,
     claim_new,
     complete,
+    die,
     insert,
     new_worker,
     on_both,
@@ -81,12 +82,12 @@ def test_a_worker_known_to_be_dead_loses_its_lease(store: Store) -> None:
 
 
 def test_a_worker_that_leaves_gives_back_what_it_has(store: Store) -> None:
-    register(store)
+    register(store), register(store, OTHER_WORKER)
     mine = claim_new(store, 2)
     insert(store)
     (other,) = claim(store, 1, OTHER_WORKER)
     assert store.sign_off(WORKER) == 2
-    assert not Worker.objects.exists()
+    assert not Worker.objects.filter(pk=WORKER).exists()
     assert [(task.id, task.attempt) for task in claim(store)] == [
         (task.id, 1) for task in mine
     ]
@@ -114,9 +115,11 @@ def test_the_tasks_of_the_living_are_left_alone(store: Store) -> None:
 def test_the_tasks_of_a_dead_worker_are_taken_back(
     store: Store, was_registered: bool
 ) -> None:
-    if was_registered:
-        register(store, lease=0.0)
     (task,) = claim_new(store)
+    if was_registered:
+        die(store)
+    else:
+        Worker.objects.all().delete()
     claimed_at = Task.objects.get().last_attempted_at
     assert store.rescue() == [task.id]
     row, kept = Task.objects.get(), Attempt.objects.get()
@@ -130,8 +133,10 @@ def test_the_tasks_of_a_dead_worker_are_taken_back(
 @override_settings(DJANGO_JOBS={"CRASH_BUDGET": 2})
 def test_a_task_whose_workers_die_becomes_a_dead_letter(store: Store) -> None:
     (task,) = claim_new(store)
+    die(store)
     assert store.rescue() == [task.id]
     assert len(claim(store)) == 1
+    die(store)
     assert store.rescue() == [task.id]
     assert DeadLetter.objects.get().reason == Reason.CRASHES
     assert verdicts(task.id) == [Verdict.CRASHED] * 2
@@ -140,13 +145,14 @@ def test_a_task_whose_workers_die_becomes_a_dead_letter(store: Store) -> None:
 def test_a_revoked_task_of_a_dead_worker_is_revoked(store: Store) -> None:
     (task,) = claim_new(store)
     store.revoke([task.id])
+    die(store)
     assert store.rescue() == [task.id]
     assert (places(task.id), verdicts(task.id)) == (["Result"], [Verdict.CRASHED])
 
 
 def test_a_rescue_has_a_limit(store: Store) -> None:
-    register(store, lease=0.0)
     claim_new(store, 5)
+    die(store)
     assert [len(store.rescue(3)), Worker.objects.count()] == [3, 1]
     assert [len(store.rescue(3)), Worker.objects.count()] == [2, 0]
     assert store.rescue(3) == []
@@ -156,8 +162,8 @@ def test_a_rescued_task_that_is_claimed_again_is_not_rescued_twice(
     store: Store,
 ) -> None:
     claim_new(store)
+    die(store)
     store.rescue()
-    register(store, OTHER_WORKER)
     assert len(claim(store, 1, OTHER_WORKER)) == 1
     assert store.rescue() == []
 

@@ -13,6 +13,7 @@ from django_jobs.states import Verdict
 from django_jobs.worker.completer import Completer, Job
 from django_jobs.worker.lanes import Lane
 from django_jobs.worker.options import WorkerOptions
+from django_jobs.worker.outage import Outage
 from django_jobs.worker.pool import Child, Phase, Pool
 
 Answer = TypeVar("Answer")
@@ -109,12 +110,15 @@ class FakeChild(Child):
         channel: Any = None,
     ) -> None:
         self.number = next(_numbers)
+        self.worker_id = ""
         self.channel = channel or FakeChannel()
         self.phase = Phase.READY
         self.lanes = {False: Lane(threads), True: Lane(coroutines)}
         self.finished = 0
         self.is_recalling = False
+        self.is_worn_out = False
         self.killed_for = None
+        self.fault = ""
         self._most_tasks = recycle_after
         self.process = cast(
             Any,
@@ -126,6 +130,12 @@ class FakeChild(Child):
                 close=lambda: None,
             ),
         )
+
+    def last_fault(self) -> str:
+        return self.fault
+
+    def bury(self) -> None:
+        self.channel.close()
 
 
 def pool_of(*children: FakeChild, **options: Any) -> Pool:
@@ -145,6 +155,8 @@ class FakeStore:
         self.mine: list[tuple[str, int]] = []
         self.due: list[float | None] = []
         self.promoted = 0
+        #: Queue and name of what others gave back.
+        self.strays: list[tuple[str, str]] = []
         self.signed_off: list[str] = []
 
     def cycle(
@@ -163,6 +175,11 @@ class FakeStore:
 
     def promote(self) -> int:
         return self.promoted
+
+    def adopt(self, within: float, is_ours: Callable[[str, str], bool]) -> int:
+        ours = [stray for stray in self.strays if is_ours(*stray)]
+        self.strays = [stray for stray in self.strays if stray not in ours]
+        return len(ours)
 
     def sign_off(self, worker_id: str) -> int:
         self.signed_off.append(worker_id)
@@ -183,6 +200,7 @@ class HandCompleter(Completer):
     def __init__(self, store: FakeStore, clock: Clock | None = None) -> None:
         self.store = cast(Any, store)
         self.clock = clock
+        self.outage = Outage("default")
         self.in_flight = 0
         self.jobs: list[Job] = []
 

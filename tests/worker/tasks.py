@@ -154,6 +154,24 @@ def leave_a_transaction_open() -> None:
     Queue.objects.create(name="left open")
 
 
+def begin_unnoticed() -> None:
+    """Begin a transaction as if a limit were over before Django takes note of it."""
+    connection = connections["default"]
+    connection.ensure_connection()
+    connection.set_autocommit(
+        False, force_begin_transaction_with_broken_autocommit=True
+    )
+    connection.autocommit = True
+
+
+@task(max_attempts=3)
+def write_into_what_is_unnoticed(how: str) -> None:
+    begin_unnoticed()
+    Queue.objects.create(name="left open")
+    if how == "raise":
+        raise SoftTimeLimitExceeded("the soft limit")
+
+
 @task(atomic=True, max_attempts=3)
 def note(name: str, how: str = "") -> str:
     Queue.objects.create(name=name)

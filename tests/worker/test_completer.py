@@ -10,10 +10,11 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from django.db import OperationalError, ProgrammingError
+from django.db import OperationalError, ProgrammingError, connections
 
 from django_jobs.store import Store, get_store
 from django_jobs.worker import completer as module
+from django_jobs.worker import outage
 from django_jobs.worker.completer import Completer, Job
 from tests.worker.parts import PATIENCE
 
@@ -23,7 +24,8 @@ Start = Callable[[], tuple[Completer, "SimpleQueue[Job]"]]
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Start a completer that waits hardly at all; return it and what it has done."""
-    monkeypatch.setattr(module, "FIRST_WAIT", 0.0001)
+    monkeypatch.setattr(outage, "FIRST_PAUSE", 0.0001)
+    monkeypatch.setattr(outage, "LONGEST_PAUSE", 0.001)
     monkeypatch.setattr(module, "LONGEST_WAIT", 0.001)
     started: list[Completer] = []
 
@@ -186,15 +188,71 @@ def test_closing_still_does_what_was_submitted(start: Start) -> None:
     assert [done.get(timeout=PATIENCE).answer for _ in range(5)] == ["answer"] * 5
 
 
-def test_waits_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_failed_waits_for_its_turn_to_try_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    completer = Completer(get_store("default"), never)
+    waits: list[int] = []
+    monkeypatch.setattr(completer.outage, "wait", waits.append)
+    job = Job("x", never, never)
+    for _ in range(3):
+        completer._after_failure(job, OperationalError())
+    assert waits == [1, 2, 3]
+
+
+def test_waits_after_a_fault_of_ours_grow_and_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     completer = Completer(get_store("default"), never)
     waits: list[float] = []
     monkeypatch.setattr(completer._hurry, "wait", waits.append)
     job = Job("x", never, never)
     for _ in range(2000):
-        completer._after_failure(job, OperationalError())
-    assert waits[0] <= 1.5 * module.FIRST_WAIT < waits[5]
-    assert max(waits) <= 1.5 * module.LONGEST_WAIT
+        completer._after_failure(job, ProgrammingError())
+    assert waits[0] <= 1.25 * outage.FIRST_PAUSE < waits[5]
+    assert module.LONGEST_WAIT / 2 < max(waits) <= 1.25 * module.LONGEST_WAIT
+
+
+class Deadlock(OperationalError):
+    def __init__(self, *args: object) -> None:
+        super().__init__(1213, "Deadlock found")
+
+
+def test_a_conflict_now_and_then_is_nothing_to_speak_of(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    completer, done = start()
+    job = run(completer, done, Job("claim", failing(2, error=Deadlock), len))
+    assert (job.failures, told(caplog)) == (2, [])
+
+
+def test_one_that_lasts_is_said_and_is_no_outage(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    completer, done = start()
+    run(completer, done, Job("claim", failing(6, error=Deadlock), len))
+    error = "\"(1213, 'Deadlock found')\""
+    assert told(caplog) == [
+        (f"event=database_contended alias=default error={error} retry_in=0.0", False),
+        ("event=database_uncontended alias=default", False),
+    ]
+
+
+def test_a_call_is_watched_and_has_more_time_after_a_failure(start: Start) -> None:
+    completer, done = start()
+    seen: list[tuple[str, float]] = []
+
+    def work(store: Store) -> None:
+        [call] = completer.watchdog.calls()
+        assert call.connections == (connections[store.alias],)
+        seen.append((call.name, call.deadline))
+        if len(seen) < 5:
+            raise OperationalError
+
+    run(completer, done, Job("claim", work, lambda answer: None))
+    assert [name for name, _ in seen] == ["claim"] * 5
+    assert [deadline for _, deadline in seen] == [15, 30, 60, 60, 60]
+    assert completer.watchdog.calls() == []
 
 
 def test_as_many_jobs_are_under_way_as_the_database_takes(start: Start) -> None:

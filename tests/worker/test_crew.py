@@ -17,7 +17,7 @@ from django_jobs.worker.crew import Crew
 from django_jobs.worker.dispatcher import Dispatcher
 from django_jobs.worker.pool import Phase
 from django_jobs.worker.wire import Channel
-from tests.worker.parts import NOBODY, FakeChild, claimed, ids, outcome, pool_of
+from tests.worker.parts import NOBODY, SHORT, FakeChild, claimed, ids, outcome, pool_of
 
 GARBAGE = [
     b"not a message\n",
@@ -30,6 +30,7 @@ GARBAGE = [
     b'["returned", 7]\n',
     b'["returned", [[]]]\n',
     b'["broken"]\n',
+    b'["worn out"]\n',
     b"[]\n{}\n",
     b"[" * 50_000 + b"\n",
 ]
@@ -44,10 +45,13 @@ class Scene:
         self.options = options
         self.pool = pool_of(**options)
         self.dispatcher = Dispatcher(self.pool)
-        self.crew = Crew(
-            self.pool, self.dispatcher, self.selector, self.reported.append
-        )
+        self.reported_as: list[str] = []
+        self.crew = Crew(self.pool, self.dispatcher, self.selector, self.report)
         self.others: dict[int, Channel] = {}
+
+    def report(self, outcome: Outcome, worker_id: str) -> None:
+        self.reported.append(outcome)
+        self.reported_as.append(worker_id)
 
     def add_child(self, threads: int = 1, **options: Any) -> FakeChild:
         ours, theirs = (Channel(end) for end in socket.socketpair())
@@ -338,6 +342,76 @@ def test_a_child_that_left_as_agreed_is_not_a_death(
     assert "event=child_gone" not in caplog.text
 
 
+def test_what_python_said_of_a_fatal_signal_is_kept_with_the_attempt(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    child = scene.add_child()
+    scene.give()
+    child.fault = "Fatal Python error: Segmentation fault\n\x00 in the middle"
+    scene.crew._bury(child)
+    (reported,) = scene.reported
+    assert reported.error is not None
+    assert reported.error.traceback.endswith("fault\n\\x00 in the middle")
+    assert "Segmentation fault\n" in caplog.text
+
+
+# -- children that are replaced ------------------------------------------------------
+
+
+def test_a_child_that_is_short_of_something_goes_when_the_rest_is_done(
+    scene: Scene, killed: list[int]
+) -> None:
+    child = scene.add_child(threads=2)
+    one, other = scene.give(2)
+    scene.say(child, ["done", row(one)], ["worn out", False])
+    assert child.phase is Phase.RETIRING
+    assert killed == []
+    scene.say(child, ["done", row(other)])
+    assert scene.told(child)[-1] == ["stop"]
+
+
+def test_a_child_with_closed_descriptors_is_killed_and_its_neighbours_spared(
+    scene: Scene, killed: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "django_jobs")
+    child = scene.add_child(threads=2)
+    one, _ = scene.give(2)
+    scene.say(child, ["done", row(one)], ["worn out", True])
+    assert killed == [NOBODY]
+    scene.crew._bury(child)
+    assert [each.verdict for each in scene.reported] == [
+        Verdict.SUCCESSFUL,
+        Verdict.INTERRUPTED,
+    ]
+    assert 'reason="a task closed descriptors' in caplog.text
+
+
+def test_the_last_words_of_a_dead_child_kill_nobody(
+    scene: Scene, killed: list[int]
+) -> None:
+    child = scene.add_child()
+    scene.others[child.number].send(["worn out", True])
+    scene.crew._bury(child)
+    assert killed == [NOBODY]  # its group, once
+
+
+@pytest.mark.parametrize(
+    ("is_worn_out", "is_retired", "is_swept"),
+    [(False, True, False), (True, True, True), (False, False, True)],
+)
+def test_what_a_child_left_behind_is_swept_unless_it_left_as_agreed(
+    scene: Scene, is_worn_out: bool, is_retired: bool, is_swept: bool
+) -> None:
+    died: list[int] = []
+    scene.pool.orphans.died = died.append  # type: ignore[method-assign]
+    child = scene.add_child()
+    child.is_worn_out = is_worn_out
+    if is_retired:
+        child.retire()
+    scene.crew._bury(child)
+    assert died == [child.number] * is_swept
+
+
 # -- limits ------------------------------------------------------------------------
 
 
@@ -428,14 +502,39 @@ def test_a_large_child_leaves_when_the_rest_is_done(
 # -- losing the lease --------------------------------------------------------------
 
 
-def test_abandoned_tasks_are_not_reported(scene: Scene, killed: list[int]) -> None:
+def test_abandoned_tasks_are_settled_for_the_identity_that_had_them(
+    scene: Scene, killed: list[int]
+) -> None:
     child = scene.add_child()
-    (task,) = scene.give()
-    scene.crew.abandon("the lease is over")
-    assert (killed, scene.crew.held_ids()) == ([NOBODY], set())
-    scene.say(child, ["done", row(task)])
+    child.worker_id = "former"
+    scene.crew.start_missing("former")
+    scene.dispatcher.learn(SHORT, False, 0.001)
+    done, running, waiting = scene.give(3)
+    scene.crew.abandon()
+    assert (killed, scene.reported) == ([NOBODY], [])
+    scene.crew.start_missing("me anew")
+    scene.say(child, ["done", row(done)])
     scene.crew._bury(child)
-    assert scene.reported == []
+    assert [(one.id, one.verdict) for one in scene.reported] == [
+        (done.id, Verdict.SUCCESSFUL),
+        (waiting.id, Verdict.RELEASED),
+        (running.id, Verdict.CRASHED),
+    ]
+    assert scene.reported_as == ["former"] * 3
+    assert (scene.crew.held_ids(), len(scene.dispatcher)) == (set(), 0)
+
+
+def test_what_a_child_returns_late_is_not_for_the_new_identity(scene: Scene) -> None:
+    child = scene.add_child()
+    child.worker_id = "former"
+    scene.dispatcher.learn(SHORT, False, 0.001)
+    _, waiting = scene.give(2)
+    scene.crew.abandon()
+    scene.say(child, ["returned", [waiting.id]])
+    assert [(one.id, one.verdict) for one in scene.reported] == [
+        (waiting.id, Verdict.RELEASED)
+    ]
+    assert len(scene.dispatcher) == 0
 
 
 def test_the_log_names_the_child_that_is_gone(
@@ -474,6 +573,7 @@ def test_the_parent_says_what_an_attempt_came_to_that_ended_with_its_child(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     child = scene.add_child()
+    child.worker_id = "the worker"
     scene.crew.start_missing("the worker")
     (task,) = scene.give(time_limit=5.0, queue_name="mail", **changes)
     end(scene, child, how, task.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -11,6 +11,7 @@ from django_jobs.conf import conf
 from django_jobs.records import ClaimedTask, Outcome
 from django_jobs.states import Verdict
 from django_jobs.worker import exchange as module
+from django_jobs.worker import strays
 from django_jobs.worker.dispatcher import MOST_CLAIMED, Dispatcher
 from django_jobs.worker.exchange import Exchange
 from django_jobs.worker.options import WorkerOptions
@@ -303,8 +304,9 @@ def test_claims_that_come_after_the_stop_are_released(claiming: Scene) -> None:
     claiming.store.queue = [task := claimed(lease=3)]
     claiming.exchange.wake()
     claiming.turn()
+    job = claiming.completer.work()
     claiming.exchange.is_claiming = False
-    claiming.completer.do()
+    claiming.completer.finish(job)
     assert not claiming.exchange.is_settled
     claiming.completer.do()
     assert claiming.store.written() == [Outcome(task.id, 3, Verdict.RELEASED)]
@@ -315,16 +317,65 @@ def test_claims_of_an_earlier_identity_are_released_as_that(claiming: Scene) -> 
     claiming.store.queue = [task := claimed()]
     claiming.exchange.wake()
     claiming.turn()
-    claiming.exchange.worker_id = "me anew"
+    job = claiming.completer.work()
+    claiming.exchange.become("me anew")
+    claiming.completer.finish(job)
     claiming.completer.do_all()
     assert claiming.store.written() == [Outcome(task.id, 1, Verdict.RELEASED)]
     assert {cycle[0] for cycle in claiming.store.cycles} == {"me"}
 
 
+@pytest.mark.parametrize("change", ["stop", "identity"])
+def test_a_claim_that_is_tried_again_is_not_made_when_it_is_not_wanted_any_more(
+    claiming: Scene, change: str
+) -> None:
+    claiming.store.queue = [claimed()]
+    claiming.exchange.wake()
+    claiming.turn()
+    if change == "stop":
+        claiming.exchange.is_claiming = False
+    else:
+        claiming.exchange.become("me anew")
+    claiming.completer.do("exchange", failures=3)
+    assert claiming.store.demands() == []
+    assert len(claiming.store.queue) == 1
+
+
+def test_what_waits_to_be_written_is_of_the_identity_that_ran_it(
+    claiming: Scene,
+) -> None:
+    claiming.exchange.add(before := outcome(claimed()))
+    claiming.exchange.become("me anew")
+    claiming.exchange.add(late := outcome(claimed()), "me")
+    claiming.exchange.add(after := outcome(claimed()), "me anew")
+    claiming.completer.do_all()
+    claiming.turn(module.LINGER)
+    claiming.completer.do_all()
+    written = {worker: told for worker, told, _ in claiming.store.cycles if told}
+    assert claiming.store.written() == [before, late, after]
+    assert written["me anew"] == [after]
+
+
+def test_lost_claims_of_a_former_identity_are_given_back_as_that(
+    claiming: Scene,
+) -> None:
+    claiming.exchange.wake()
+    claiming.turn()
+    claiming.exchange.become("me anew")
+    claiming.store.mine = [(task_id := claimed().id, 7)]
+    claiming.completer.do("exchange", failures=1)
+    claiming.turn()
+    claiming.completer.do("reconcile")
+    assert claiming.store.cycles[-1][0] == "me"
+    assert claiming.store.written() == [Outcome(task_id, 7, Verdict.RELEASED)]
+
+
 def test_late_claims_leave_the_room_free_for_others(claiming: Scene) -> None:
     claiming.exchange.wake()
     claiming.turn()
+    job = claiming.completer.work()
     claiming.exchange.is_claiming = False
+    claiming.completer.finish(job)
     claiming.completer.do_all()
     claiming.exchange.is_claiming = True
     claiming.exchange.wake()
@@ -438,6 +489,57 @@ def test_many_wake_ups_are_no_reason_to_look_for_due_tasks_each_time(
         looks += promotes(listening, 0.001)
         listening.completer.do_all()
     assert 2 <= looks <= 1 + 0.1 / module.DUE_LOOK
+
+
+# -- what others gave back -------------------------------------------------------------
+
+
+def strays_ahead(scene: Scene, seconds: float = 3.0) -> None:
+    """Have the worker know of a task that is due soon, whatever it may be."""
+    scene.store.due = [seconds]
+    assert promotes(scene, conf().POLL)
+    scene.completer.do_all()
+
+
+def test_a_task_that_others_do_not_know_is_adopted_and_claimed_at_once(
+    listening: Scene,
+) -> None:
+    name = claimed().name
+    listening.store.strays = [("default", name), ("default", "never.seen")]
+    strays_ahead(listening)
+    assert listening.turn() == ["adopt"]
+    listening.completer.do("adopt")
+    assert listening.store.strays == [("default", "never.seen")]
+    assert "exchange" in listening.turn()
+
+
+def test_who_knows_none_of_them_goes_on_waiting(listening: Scene) -> None:
+    listening.store.strays = [("default", "never.seen")]
+    strays_ahead(listening)
+    assert listening.turn() == ["adopt"]
+    listening.completer.do("adopt")
+    assert listening.turn() == []
+    assert listening.turn(strays.LOOK) == ["adopt"]
+
+
+def test_a_worker_adopts_only_from_queues_that_it_serves() -> None:
+    name = claimed().name
+    store = FakeStore()
+    store.strays = [("mail", name), ("video", name)]
+    options = WorkerOptions(database="default", queues=("mail",))
+    assert strays.Strays(options).adopt(cast(Any, store)) == 1
+    assert store.strays == [("video", name)]
+
+
+def test_nothing_is_adopted_without_room_for_it(listening: Scene) -> None:
+    listening.fill()
+    strays_ahead(listening)
+    assert listening.turn() == []
+
+
+def test_nobody_looks_for_strays_while_nothing_is_due_soon(listening: Scene) -> None:
+    strays_ahead(listening, strays.LONGEST_WAIT + 1)
+    assert listening.turn() == []
 
 
 # -- after a failure ---------------------------------------------------------------

@@ -24,9 +24,10 @@ from django_jobs.states import Reason, State, Verdict
 from django_jobs.store import get_store
 from django_jobs.worker import atomic, capture
 from django_jobs.worker.coroutines import Loop
-from django_jobs.worker.executor import Executor
+from django_jobs.worker.executor import NOT_MIGRATED_WAIT, Executor
 from django_jobs.worker.timeouts import Interruptions
 from tests.sampleapp.hands import Hands
+from tests.tables import without
 from tests.worker import tasks
 from tests.worker.parts import claimed, wait_for
 
@@ -495,6 +496,23 @@ def test_an_atomic_task_that_lost_its_lease_leaves_nothing(executor: Executor) -
     assert outcome.error is not None
     assert outcome.error.exception_class.endswith(".StaleLease")
     assert not Queue.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_atomic_task_waits_for_the_migration_that_its_completion_needs(
+    executor: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    hands, task = enqueued(tasks.note, "kept")
+    executor.worker_id = hands.id
+    with without(Result, "return_value"):
+        outcomes = [executor.run(task) for _ in range(2)]
+    assert [(each.verdict, each.delay) for each in outcomes] == [
+        (Verdict.SNOOZED, NOT_MIGRATED_WAIT)
+    ] * 2
+    assert not Queue.objects.exists()
+    assert caplog.text.count("event=database_not_migrated") == 1
+    assert executor.run(task).verdict is Verdict.SUCCESSFUL
+    assert "event=database_migrated" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+from django.test import override_settings
 
 from django_jobs.conf import conf
 from django_jobs.records import NewWorker
 from django_jobs.worker import identity as module
 from django_jobs.worker import processes
-from django_jobs.worker.identity import FENCE, Identity
+from django_jobs.worker.identity import FENCE, LOCK_FENCE, LOCK_GRACE, Identity
 from django_jobs.worker.options import WorkerOptions
 from tests.worker.parts import Clock, FakeStore, HandCompleter
 
@@ -30,6 +31,7 @@ class RegisterStore(FakeStore):
 def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "kind_of", lambda alias: f"that of {alias}")
     store = RegisterStore()
     completer = HandCompleter(store)
     told: list[NewWorker] = []
@@ -48,6 +50,15 @@ def test_a_worker_is_itself_only_when_its_row_is_written(
     scene.completer.do()
     assert scene.identity.is_registered
     assert scene.told == [scene.identity.worker]
+
+
+def test_what_the_database_is_called_is_asked_with_the_registration(
+    scene: SimpleNamespace,
+) -> None:
+    scene.identity.register()
+    assert scene.identity.database_kind == ""
+    scene.completer.work()  # in a thread of the completer's
+    assert scene.identity.database_kind == "that of default"
 
 
 def test_the_row_says_which_process_it_is(scene: SimpleNamespace) -> None:
@@ -72,6 +83,36 @@ def test_the_lease_is_doubtful_before_it_is_over(scene: SimpleNamespace) -> None
     doubtful = scene.clock.now + FENCE * conf().LEASE
     assert not scene.identity.is_doubtful(doubtful)
     assert scene.identity.is_doubtful(doubtful + 0.01)
+
+
+def test_with_a_lock_it_is_doubtful_before_two_heartbeats_are_missed(
+    scene: SimpleNamespace,
+) -> None:
+    scene.identity.register()
+    scene.completer.do()
+    scene.identity.shorten_fence()
+    doubtful = scene.clock.now + LOCK_FENCE * conf().HEARTBEAT
+    assert scene.identity.doubtful_at == doubtful
+    assert not scene.identity.is_doubtful(doubtful)
+    assert scene.identity.is_doubtful(doubtful + 0.01)
+    # Whoever finds the lock gone waits for longer than that, and a beat may be late.
+    assert 1 < LOCK_FENCE < LOCK_GRACE - 0.3
+
+
+def test_a_new_identity_has_no_lock_yet(scene: SimpleNamespace) -> None:
+    scene.identity.register()
+    scene.completer.do()
+    scene.identity.shorten_fence()
+    scene.identity.register()
+    scene.completer.do()
+    assert scene.identity.doubtful_at == scene.clock.now + FENCE * conf().LEASE
+
+
+@override_settings(DJANGO_JOBS={"LEASE": 4.0, "HEARTBEAT": 2.0})
+def test_a_lock_never_makes_the_fence_longer(scene: SimpleNamespace) -> None:
+    scene.identity.register()
+    scene.identity.shorten_fence()
+    assert scene.identity.fence == FENCE * 4.0
 
 
 def test_where_an_own_task_may_lock_all_out_only_a_pause_is_a_reason_to_doubt(

@@ -16,6 +16,7 @@ from django.db import OperationalError, connection
 from django_jobs.store import get_store
 from django_jobs.worker import listener as module
 from django_jobs.worker.listener import Listener, _Notifications
+from django_jobs.worker.watchdog import Watch
 from tests.worker.parts import PATIENCE, Clock, wait_for
 
 Scripted = list[list[str]]
@@ -29,7 +30,8 @@ class Scene:
         self.wakes = 0
         self.pings: list[tuple[float, str]] = []
         self.heard: list[bool] = []
-        self.listener = Listener(get_store("default"), "default", "me", self.wake)
+        store, watch = get_store("default"), Watch("default")
+        self.listener = Listener(store, "default", "me", self.wake, watch)
 
     def wake(self) -> None:
         self.wakes += 1
@@ -53,7 +55,8 @@ class Scene:
             return []
 
         notifications: Any = SimpleNamespace(wait=wait)
-        self.listener._hear(notifications)
+        connection: Any = SimpleNamespace(connection=None)
+        self.listener._hear(notifications, connection)
         self.listener._stop.clear()
 
     def copy(self) -> Any:
@@ -106,7 +109,8 @@ def test_notifications_are_relied_on_when_the_own_ping_comes_back(
 
 
 def test_the_way_is_checked_again_and_again(scene: Scene) -> None:
-    scene.play(["ping me"], 2.5 * module.PING)
+    echo = ["ping me"]
+    scene.play(echo, module.PING + 1, echo, module.PING + 1, echo)
     begin = scene.pings[0][0]
     times = [time - begin for time, _ in scene.pings]
     assert times == [0, module.PING, 2 * module.PING]
@@ -135,9 +139,66 @@ def test_notifications_that_come_back_are_relied_on_again(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "django_jobs")
-    scene.play(["ping me"], 2 * module.PING, ["ping me"], ["x"])
+    scene.play(["ping me"], 2 * module.PING)
+    scene.play(["ping me"], ["x"])
     assert scene.heard[-1]
     assert caplog.text.count("event=notifications_heard") == 2
+
+
+def test_a_connection_that_is_half_open_is_given_up_within_half_a_minute(
+    scene: Scene,
+) -> None:
+    begin = scene.clock.now
+    scene.play(["ping me"], 10 * module.PING)
+    assert len(scene.pings) == 2
+    assert scene.clock.now - begin <= 30
+
+
+def test_one_that_never_was_heard_is_kept(scene: Scene) -> None:
+    scene.play(10 * module.PING)
+    assert len(scene.pings) > 9
+
+
+# -- the lock ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def taken(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return for whom a lock was asked; the first attempt fails."""
+    asked: list[str] = []
+
+    def take(connection: object, worker_id: str) -> bool:
+        asked.append(worker_id)
+        return len(asked) > 1
+
+    monkeypatch.setattr(module, "take_lock", take)
+    return asked
+
+
+def test_no_lock_is_taken_that_nobody_wants(scene: Scene, taken: list[str]) -> None:
+    scene.play(10.0)
+    assert (taken, scene.listener.lock) == ([], None)
+
+
+def test_a_lock_is_tried_for_until_it_is_held(scene: Scene, taken: list[str]) -> None:
+    scene.listener.lock_for = "me"
+    scene.play(module.LOCK_AGAIN - 0.5)
+    assert (taken, scene.listener.lock) == (["me"], None)
+    scene.play(module.LOCK_AGAIN)
+    scene.clock.now += 60
+    assert (taken, scene.listener.lock) == (["me"] * 2, ("me", 2))
+
+
+def test_each_session_and_each_identity_takes_its_lock(
+    scene: Scene, taken: list[str]
+) -> None:
+    scene.listener.lock_for = "me"
+    scene.play(3 * module.LOCK_AGAIN)
+    scene.listener.lock_for = "me anew"
+    scene.play(3 * module.LOCK_AGAIN)
+    scene.play(3 * module.LOCK_AGAIN)
+    assert taken == ["me", "me", "me anew", "me anew"]
+    assert scene.listener.lock == ("me anew", 3)
 
 
 def test_a_late_echo_is_an_echo(scene: Scene) -> None:
@@ -266,6 +327,7 @@ class CountingStore:
 
     alias = "default"
     can_notify = False
+    can_count = True
 
     def __init__(self, *answers: int | Exception | None) -> None:
         self.answers = list(answers)
@@ -288,7 +350,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
 
     def run(store: Any, alias: str = "default") -> tuple[Listener, SimpleQueue[str]]:
         wakes: SimpleQueue[str] = SimpleQueue()
-        made.append(Listener(store, alias, "me", lambda: wakes.put("wake")))
+        watch = Watch(alias)
+        made.append(Listener(store, alias, "me", lambda: wakes.put("wake"), watch))
         made[-1].start()
         return made[-1], wakes
 
@@ -309,8 +372,11 @@ def test_a_counter_that_changes_wakes_once_per_change(start: Start) -> None:
 
 
 def test_where_nothing_can_be_heard_no_thread_is_started(start: Start) -> None:
-    listener, _ = start(CountingStore(None))
+    store = CountingStore(1, 2)
+    store.can_count = False
+    listener, _ = start(store)
     assert listener._thread is None
+    assert store.answers == [1, 2], "the loop has asked"
     assert not listener.is_heard
 
 

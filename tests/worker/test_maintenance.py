@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from django_jobs.conf import Conf
 from django_jobs.worker import maintenance as module
 from django_jobs.worker import processes
+from django_jobs.worker.identity import LOCK_GRACE
 from django_jobs.worker.maintenance import PRUNE_BATCH, RESCUE_BATCH, Chore, chores
+from django_jobs.worker.supervisor import IDLE_TICK
 from tests.worker.parts import NOBODY, Clock
 
 
@@ -19,6 +22,7 @@ class ChoreStore:
     def __init__(self) -> None:
         self.neighbours: list[tuple[str, int, str]] = []
         self.expired: list[str] = []
+        self.unlocked: list[str] = []
         self.rescuable: list[int] = []
         self.prunable: list[int] = []
         self.is_our_turn = True
@@ -31,10 +35,17 @@ class ChoreStore:
     def expire_workers(self, worker_ids: list[str]) -> None:
         self.expired += worker_ids
 
+    def expire_unlocked(self) -> list[str]:
+        self.asked.append(("expire_unlocked",))
+        return self.unlocked
+
     def rescue(self, limit: int) -> list[str]:
         self.asked.append(("rescue", limit))
         count = self.rescuable.pop(0) if self.rescuable else 0
         return [f"t{number}" for number in range(count)]
+
+    def notify(self) -> None:
+        self.asked.append(("notify",))
 
     def claim_chore(self, name: str, every: float) -> bool:
         self.asked.append(("claim_chore", name, every))
@@ -91,7 +102,40 @@ def test_where_the_boot_is_not_known_neighbours_are_left_alone(
     store.neighbours = [("gone", NOBODY, "77")]
     chore("rescue").work(store)
     assert store.expired == []
-    assert store.asked == [("rescue", RESCUE_BATCH)]
+    assert store.asked == [("claim_chore", "rescue", 2.625), ("rescue", RESCUE_BATCH)]
+
+
+def test_who_does_not_have_the_turn_looks_for_its_neighbours_only(store: Any) -> None:
+    store.is_our_turn = False
+    chore("rescue").work(store)
+    assert [asked[0] for asked in store.asked] == ["workers_of_host", "claim_chore"]
+
+
+def test_dead_neighbours_and_a_batch_that_was_full_need_no_turn(store: Any) -> None:
+    store.is_our_turn = False
+    rescue = chore("rescue")
+    store.neighbours = [("gone", NOBODY, "77")]
+    store.rescuable = [RESCUE_BATCH, 3]
+    assert rescue.work(store) is True
+    store.neighbours = []
+    assert [rescue.work(store), rescue.work(store)] == [False, False]
+    assert store.asked.count(("rescue", RESCUE_BATCH)) == 2
+
+
+def test_a_worker_that_is_alone_has_the_turn_each_time_it_asks() -> None:
+    for lease in (6.0, 30.0):
+        one = next(each for each in chores(lease) if each.name == "rescue")
+        soonest = 0.9 * one.every
+        assert one.work._every < soonest  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_who_waits_for_tasks_is_told_of_those_that_are_back(
+    store: Any, count: int
+) -> None:
+    store.rescuable = [count]
+    chore("rescue").work(store)
+    assert (("notify",) in store.asked) is (count > 0)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +162,47 @@ def test_the_log_names_the_workers_that_are_dead(
     chore("rescue").work(store)
     assert caplog.messages == [f"event=workers_dead workers={count} ids={ids}"]
     assert len(store.expired) == count
+
+
+# -- locks -------------------------------------------------------------------------
+
+
+def fast(store: Any) -> Chore:
+    return next(
+        each for each in chores(30.0, has_locks=True) if each.name == "fast_rescue"
+    )
+
+
+def test_without_locks_nobody_looks_for_them() -> None:
+    assert [each.name for each in chores(30.0)] == ["rescue", "prune"]
+
+
+def test_the_tasks_of_who_lost_its_lock_are_taken_back_at_once(
+    store: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.unlocked = ["dead"]
+    store.rescuable = [RESCUE_BATCH, 3]
+    assert fast(store).work(store) is False
+    assert [asked[0] for asked in store.asked] == [
+        *("claim_chore", "expire_unlocked"),
+        *("rescue", "notify"),
+        *("rescue", "notify"),
+    ]
+    assert "event=workers_dead workers=1 ids=dead" in caplog.messages
+
+
+def test_while_all_have_their_locks_nothing_is_rescued(store: Any) -> None:
+    fast(store).work(store)
+    store.is_our_turn = False
+    fast(store).work(store)
+    assert [asked[0] for asked in store.asked] == [
+        *("claim_chore", "expire_unlocked"),
+        "claim_chore",
+    ]
+
+
+def test_two_heartbeats_and_a_look_are_less_than_twelve_seconds(store: Any) -> None:
+    assert LOCK_GRACE * Conf().HEARTBEAT + 1.1 * fast(store).every < 12
 
 
 # -- prune -------------------------------------------------------------------------
@@ -168,7 +253,8 @@ def test_a_chore_that_has_more_is_due_at_once(clock: Clock) -> None:
     assert one.due == clock.now
 
 
-@pytest.mark.parametrize(("lease", "every"), [(30.0, 5.0), (2.0, 2 / 3)])
+@pytest.mark.parametrize(("lease", "every"), [(30.0, 3.5), (2.0, 2 / 3)])
 def test_rescue_comes_well_within_a_lease(lease: float, every: float) -> None:
     rescue = next(each for each in chores(lease) if each.name == "rescue")
     assert rescue.every == pytest.approx(every)
+    assert 1.1 * rescue.every + IDLE_TICK < 5

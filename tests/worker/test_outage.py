@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import pytest
 from django.db import (
+    DatabaseError,
     DataError,
     InterfaceError,
     OperationalError,
@@ -11,9 +15,17 @@ from django.db import (
     connection,
 )
 
+from django_jobs.store.errors import is_not_migrated
 from django_jobs.worker import outage as module
-from django_jobs.worker.outage import REPEAT, Outage, in_a_line, is_trouble
-from tests.worker.parts import Clock
+from django_jobs.worker.outage import (
+    LONGEST_PAUSE,
+    REPEAT,
+    Outage,
+    in_a_line,
+    is_trouble,
+    missing_tables,
+)
+from tests.worker.parts import PATIENCE, Clock, wait_for
 
 AWAY = OperationalError('connection failed: no such host\n\tIs "it" running?')
 LINE = (
@@ -82,6 +94,91 @@ def test_who_gives_up_has_not_seen_the_database_again(clock: Clock) -> None:
     assert not outage.is_on
 
 
+# -- trying again ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def waiting(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Outage:
+    """Return an outage in which time passes only by waiting, and without jitter."""
+    monkeypatch.setattr(module.random, "uniform", lambda low, high: 1.0)
+    outage = Outage("default")
+
+    def wait(seconds: float) -> None:
+        clock.now += seconds
+
+    monkeypatch.setattr(outage._changed, "wait", wait)
+    return outage
+
+
+def test_the_first_attempts_follow_at_once_and_the_pauses_grow(
+    waiting: Outage, clock: Clock
+) -> None:
+    waits = []
+    for failures in range(1, 8):
+        begin = clock.now
+        waiting.wait(failures)
+        waits.append(round(clock.now - begin, 3))
+    assert waits == [0.05, 0.1, 0.2, 0.4, 0.5, 0.5, 0.5]
+
+
+def test_all_who_wait_share_the_attempts_of_one(waiting: Outage, clock: Clock) -> None:
+    attempts, begin = 0, clock.now
+    while clock.now < begin + 60:
+        waiting.wait(failures=attempts // 4 + 1)  # by one of four threads in turn
+        attempts += 1
+    assert 115 <= attempts <= 125
+
+
+def test_jitter_spreads_the_pauses_of_many_workers() -> None:
+    pauses = {module.pause_after(100) for _ in range(100)}
+    assert len(pauses) > 50
+    assert 0.75 * LONGEST_PAUSE <= min(pauses) < max(pauses) <= 1.25 * LONGEST_PAUSE
+
+
+def in_thread(call: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("end", ["success", "close"])
+def test_waiting_is_over_when_another_was_served_or_the_worker_stops(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(module, "pause_after", lambda failures: 3600.0)
+    outage = Outage("default")
+    for who in ("one", "two", "three"):
+        outage.failed(who, AWAY, 2)
+    threads = [in_thread(lambda: outage.wait(9)) for _ in range(2)]
+    wait_for(lambda: len(outage._changed._waiters) == 2)  # type: ignore[attr-defined]
+    assert outage.is_on
+    if end == "success":
+        outage.succeeded("three")
+    else:
+        outage.close()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def test_who_is_refused_while_others_are_served_does_not_try_as_often_as_they_do(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outage = Outage("default")
+
+    def wait(seconds: float) -> None:
+        clock.now += min(seconds, 0.001)
+        outage.succeeded("somebody else")
+
+    monkeypatch.setattr(outage._changed, "wait", wait)
+    attempts, begin = 0, clock.now
+    while clock.now < begin + 10:
+        attempts += 1
+        outage.failed("me", AWAY, 2)
+        outage.wait(attempts)
+    assert 10 <= attempts <= 45
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -92,6 +189,7 @@ def test_who_gives_up_has_not_seen_the_database_again(clock: Clock) -> None:
         (TimeoutError(), True),
         (ProgrammingError("syntax error"), False),
         (DataError("out of range"), False),
+        (OperationalError(1213, "Deadlock found"), False),
         (ValueError("of ours"), False),
     ],
 )
@@ -99,11 +197,28 @@ def test_trouble_is_told_from_a_fault(error: Exception, expected: bool) -> None:
     assert is_trouble(error) is expected
 
 
-@pytest.mark.django_db
-def test_a_missing_table_is_no_trouble_on_any_database() -> None:
-    with pytest.raises(Exception, match="never_made") as caught:
+@pytest.fixture
+def missing() -> Exception:
+    """Return the error that tells of a table that is not there."""
+    with pytest.raises(DatabaseError, match="never_made") as caught:
         connection.cursor().execute("SELECT 1 FROM never_made")
-    assert not is_trouble(caught.value)
+    return caught.value
+
+
+@pytest.mark.django_db
+def test_a_missing_table_is_a_matter_of_migrations_on_any_database(
+    clock: Clock, missing: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert is_not_migrated(missing)
+    assert not is_trouble(missing)
+    outage = missing_tables("default")
+    outage.failed("me", missing, 2)
+    outage.failed("me", missing, 2)
+    outage.succeeded("me")
+    begin, end = caplog.messages
+    assert begin.startswith("event=database_not_migrated alias=default error=")
+    assert begin.endswith('hint="run manage.py migrate --database default"')
+    assert end == "event=database_migrated alias=default"
 
 
 def test_a_long_or_empty_error_is_one_short_line() -> None:

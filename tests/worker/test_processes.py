@@ -101,6 +101,29 @@ def test_killing_a_group_takes_the_descendants() -> None:
     process.stdout.close()
 
 
+def test_a_descriptor_gets_a_number_that_nothing_else_gets() -> None:
+    low, other = os.pipe()
+    high = processes.out_of_reach(low)
+    try:
+        assert high > 256
+        with pytest.raises(OSError):
+            os.fstat(low)
+        os.write(other, b"still the same")
+        assert os.read(high, 100) == b"still the same"
+        assert not os.get_inheritable(high)
+    finally:
+        os.close(high)
+        os.close(other)
+
+
+def test_a_descriptor_stays_where_no_number_is_high(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes.resource, "getrlimit", lambda what: (32, 32))
+    with open(os.devnull) as file:
+        assert processes.out_of_reach(file.fileno()) == file.fileno()
+
+
 def test_killing_who_is_gone_does_no_harm() -> None:
     processes.kill_with_group(NOBODY)
 

@@ -231,6 +231,18 @@ def test_outcomes_that_cannot_be_written_do_not_hold_the_worker_for_ever(
     assert scene.advance(0.1) is Stage.OVER
 
 
+def test_a_database_that_is_known_to_be_away_is_tried_for_three_seconds(
+    scene: Scene,
+) -> None:
+    scene.completer.outage.is_on = True
+    scene.exchange.add(outcome(claimed()))
+    scene.shutdown.request("asked to")
+    scene.advance()
+    scene.exchange.turn(scene.clock.now + 2 * LINGER)
+    assert scene.advance(2.9) is Stage.FLUSHING
+    assert scene.advance(0.1) is Stage.OVER
+
+
 def test_a_database_that_is_away_does_not_hold_the_sign_off_for_ever(
     scene: Scene,
 ) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from django.db import OperationalError
 from django.test import override_settings
 
+from django_jobs.states import Verdict
 from django_jobs.worker import processes
+from django_jobs.worker.deaths import LEASE_LOST
 from django_jobs.worker.options import WorkerOptions
 from django_jobs.worker.shutdown import Stage
 from django_jobs.worker.supervisor import MOST_FAILURES, Supervisor
@@ -94,9 +98,92 @@ def test_after_a_lost_lease_nothing_of_it_is_left(make: Make) -> None:
     supervisor.dispatcher.take([claimed(), claimed()], now=0)
     supervisor.dispatcher.dispatch(now=0)
     supervisor._start_anew("the lease was over")
-    assert supervisor._held_ids() == set()
-    assert child.killed_for == ("the lease is over", "")
+    assert len(supervisor.dispatcher) == 0
+    assert child.killed_for == (LEASE_LOST, "")
     assert not supervisor.exchange.is_claiming
+
+
+def test_what_it_had_is_written_as_the_identity_that_had_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor, child = make()
+    supervisor.exchange.worker_id = child.worker_id = "former"
+    ran, buffered = claimed(), claimed()
+    supervisor.dispatcher.take([ran, buffered], now=0)
+    supervisor.dispatcher.dispatch(now=0)
+    supervisor._start_anew("the lease was over")
+    supervisor.heartbeat.worker_id = "former"
+    supervisor._registered(supervisor.identity.worker)
+    monkeypatch.setattr(child, "last_messages", lambda: iter(()))
+    supervisor.crew._bury(child)
+    store = cast(Any, supervisor.completer).store
+    store.register = lambda worker, lease: None
+    cast(Any, supervisor.completer).do_all()
+    verdicts = {each.id: each.verdict for each in store.written()}
+    assert verdicts == {ran.id: Verdict.CRASHED, buffered.id: Verdict.RELEASED}
+    assert {worker for worker, told, _ in store.cycles if told} == {"former"}
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_the_row_tells_of_a_lock_when_the_worker_gives_up_sooner(
+    make: Make, noted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "django_jobs")
+    supervisor, _ = make()
+    completer = cast(Any, supervisor.completer)
+    fences: list[float] = []
+
+    def note_lock(worker_id: str, grace: float) -> bool:
+        fences.append(supervisor.identity.fence)
+        assert (worker_id, grace) == (supervisor.identity.worker.id, 10.0)
+        return noted
+
+    completer.store.note_lock = note_lock
+    for lock in (("somebody else", 1), (supervisor.identity.worker.id, 1)):
+        supervisor.listener.lock = lock
+        supervisor._note_lock()
+        supervisor._note_lock()
+    completer.do_all()
+    assert fences == [8.0]
+    assert (caplog.messages == ["event=fast_rescue_on"]) is noted
+
+
+def test_a_note_that_failed_is_written_again(make: Make) -> None:
+    supervisor, _ = make()
+    completer = cast(Any, supervisor.completer)
+    supervisor.listener.lock = (supervisor.identity.worker.id, 1)
+    supervisor._note_lock()
+    (job,) = completer.jobs
+    job.error = OperationalError()
+    completer.finish(job)
+    supervisor._note_lock()
+    assert completer.names() == ["note lock"] * 2
+
+
+def test_the_loop_wakes_when_the_lease_becomes_doubtful_or_a_chore_is_due(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor, _ = make()
+    monkeypatch.setattr(supervisor.exchange, "turn", lambda now: None)
+    now = 1000.0
+    for chore, due in zip(supervisor.chores, (now + 0.7, now - 1), strict=True):
+        chore.due = due
+    supervisor.identity.renewed_at = now
+    for fence, expected in ((0.9, 0.7), (0.4, 0.4), (-1.0, 0.7)):
+        supervisor.identity.fence = fence
+        supervisor._tick(now)
+        assert supervisor._next_tick == pytest.approx(now + expected)
+
+
+def test_a_worker_that_has_signed_off_misses_no_lease(make: Make) -> None:
+    supervisor, child = make()
+    supervisor.identity.is_registered = True
+    supervisor.shutdown.stage = Stage.SIGNING_OFF
+    supervisor._renewed(supervisor.identity.worker.id, asked=0, is_ours=False)
+    assert child.killed_for is None
+    supervisor.shutdown.stage = Stage.FLUSHING
+    supervisor._renewed(supervisor.identity.worker.id, asked=0, is_ours=False)
+    assert child.killed_for == ("the lease is over", "")
 
 
 def test_a_queue_that_is_not_declared_is_told_at_the_start(

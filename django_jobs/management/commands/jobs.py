@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
 
 from django_jobs import control, durations
-from django_jobs.exceptions import TaskNotFound, seconds
+from django_jobs.exceptions import SetupError, TaskNotFound, seconds
 from django_jobs.ids import canonical
 from django_jobs.management import explaining, rendering
 from django_jobs.options import did_you_mean
@@ -50,7 +50,7 @@ class Command(BaseCommand):
         options["database"] = get_store(alias).alias
         try:
             _COMMANDS[options["command"]][2](self, options)
-        except DatabaseError as error:
+        except (DatabaseError, SetupError) as error:
             raise CommandError(_why_failed(options["database"], error)) from error
 
     # -- output --------------------------------------------------------------------
@@ -284,9 +284,9 @@ def _ids(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(key for key in ids.values() if key is not None))
 
 
-def _why_failed(alias: str, error: DatabaseError) -> str:
-    if explaining.lacks_tables(alias):
-        return explaining.no_tables(alias)
+def _why_failed(alias: str, error: Exception) -> str:
+    if reason := explaining.why_not_migrated(alias):
+        return reason
     words = rendering.one_line(str(error) or type(error).__name__, MOST_NOTED)
     return f"the database {alias!r} did not do it: {words}"
 

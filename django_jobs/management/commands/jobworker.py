@@ -19,7 +19,7 @@ from django.db import connections
 
 from django_jobs import __version__
 from django_jobs.conf import conf
-from django_jobs.management.explaining import lacks_tables, no_tables
+from django_jobs.management.explaining import why_not_migrated
 from django_jobs.options import did_you_mean
 from django_jobs.store import get_store
 from django_jobs.worker import logs, pool
@@ -236,8 +236,8 @@ def _refuse_memory(alias: str) -> None:
 def _refuse_without_tables(alias: str) -> None:
     # A database that is away for now is no reason: the worker waits for it.
     try:
-        if lacks_tables(alias):
-            raise CommandError(no_tables(alias))
+        if reason := why_not_migrated(alias):
+            raise CommandError(reason)
     finally:
         connections[alias].close()
 
