@@ -1,0 +1,209 @@
+"""A whole worker in this process: its children are threads, all else is real.
+
+The supervisor runs its loop in a thread of its own, with its database threads, its
+heartbeat, its listener and its chores. A child is the real child behind a real
+channel, but for the process: a test can have hundreds of workers, one after another.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Self, cast
+
+import pytest
+from asgiref.sync import SyncToAsync
+from django.db import connections
+
+from django_jobs.worker import (
+    child,
+    completer,
+    exchange,
+    heartbeat,
+    listener,
+    maintenance,
+    outage,
+    pool,
+    supervisor,
+)
+from django_jobs.worker.options import WorkerOptions
+from django_jobs.worker.pool import Phase
+from django_jobs.worker.supervisor import Supervisor
+from django_jobs.worker.wire import BrokenChannel, Channel
+from tests.worker.parts import NOBODY, PATIENCE, FakeChild, wait_for
+
+#: Pauses of the worker that a test need not wait for, in seconds.
+PAUSES: list[tuple[Any, str, float]] = [
+    (outage, "FIRST_PAUSE", 0.001),
+    (outage, "LONGEST_PAUSE", 0.01),
+    (completer, "LONGEST_PAUSE", 0.01),
+    (completer, "LONGEST_WAIT", 0.01),
+    (heartbeat, "REVOKE_CHECK", 0.02),
+    (listener, "RECONNECT", 0.02),
+    (listener, "COUNTER_LOOK", 0.02),
+    (maintenance, "PRUNE_EVERY", 0.0),
+    (supervisor, "TICK", 0.01),
+    (supervisor, "IDLE_TICK", 0.02),
+    (exchange, "LINGER", 0.001),
+]
+
+
+class _Threads(child._Child):
+    """What a child process does, in threads that end with its channel."""
+
+    def run(self) -> None:
+        workers = [
+            threading.Thread(
+                target=self._work_and_close, name=f"slot-{number}", daemon=True
+            )
+            for number in range(self.threads)
+        ]
+        for each in workers:
+            each.start()
+        self._read()
+        for each in workers:
+            each.join()
+        if (loop := self.loop._loop) is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            wait_for(lambda: not loop.is_running())
+            loop.close()
+
+    def _work_and_close(self) -> None:
+        # The channel is closed when the worker has ended its child.
+        with suppress(OSError):
+            self._work()
+        connections.close_all()
+
+    def _read(self) -> None:
+        with suppress(EOFError, OSError, BrokenChannel):
+            while True:
+                for message in self.channel.receive():
+                    self._obey(*message)
+        self._obey("stop")
+
+
+class _NoProcess:
+    """What the parent knows of a child's process, of threads."""
+
+    pid = NOBODY
+    exitcode = 0
+
+    def __init__(self, end: socket.socket, options: child.ChildOptions) -> None:
+        self._end = end
+        #: Can be read once the child is gone.
+        self.sentinel, self._alive = os.pipe()
+        self._thread = threading.Thread(
+            target=self._run, args=(options,), name="child", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, options: child.ChildOptions) -> None:
+        channel = Channel(self._end)
+        channel.send(["ready"])
+        _Threads(channel, options).run()
+        self._end.close()
+        os.close(self._alive)
+
+    def end(self) -> None:
+        with suppress(OSError):
+            self._end.shutdown(socket.SHUT_RDWR)
+
+    def join(self, timeout: float) -> None:
+        self.end()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+    def close(self) -> None:
+        os.close(self.sentinel)
+
+
+class ThreadChild(FakeChild):
+    def __init__(self, worker_id: str, options: WorkerOptions) -> None:
+        ours, theirs = socket.socketpair()
+        super().__init__(
+            threads=options.threads,
+            coroutines=options.coroutines,
+            channel=Channel(ours),
+        )
+        self.phase = Phase.STARTING
+        told = pool._child_options(worker_id, options)
+        self.process = cast(Any, _NoProcess(theirs, told))
+
+    def kill(self, reason: str, task_id: str = "") -> None:
+        super().kill(reason, task_id)
+        self.process.end()  # type: ignore[attr-defined]
+
+
+class InProcessWorker:
+    """A supervisor whose loop runs in a thread."""
+
+    def __init__(self, **options: Any) -> None:
+        self.supervisor = Supervisor(
+            WorkerOptions(database="default", processes=1, **options)
+        )
+        self._thread = threading.Thread(target=self._run, name="parent", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Stop gracefully, and see that nothing of it is left."""
+        self.supervisor.stop()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+        close_coroutine_connections()
+
+    def _run(self) -> None:
+        try:
+            self.supervisor.run()
+        finally:
+            connections.close_all()
+
+    def missing_threads(self) -> set[str]:
+        """Return the names of threads that should run and do not."""
+        names = {"parent", "child", "heartbeat", "slot-0", "slot-1"}
+        store = self.supervisor.store
+        names |= {f"database-{number}" for number in range(store.cycles_in_flight)}
+        if store.can_notify or store.can_count:
+            names.add("listener")
+        return names - {thread.name for thread in threading.enumerate()}
+
+    def wait_for_heartbeat(self) -> None:
+        """Wait until a sign of life that is asked for from now on has been given."""
+        now, identity = time.monotonic(), self.supervisor.identity
+        wait_for(lambda: identity._renewed_at > now)
+
+    def hurry(self) -> None:
+        """Let the time pass until the next round of chores."""
+        now = time.monotonic()
+
+        def due() -> None:
+            for chore in self.supervisor.chores:
+                if chore.due != float("inf"):
+                    chore.due = min(chore.due, now + 0.05)
+
+        self.supervisor.mailbox.post(due)
+
+
+@contextmanager
+def short_pauses() -> Iterator[None]:
+    """Let workers of this process pause for short, and have threads for children."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, seconds in PAUSES:
+            patch.setattr(module, name, seconds)
+        notifications = listener._Notifications
+        wait = notifications.wait
+        patch.setattr(notifications, "wait", lambda self, seconds: wait(self, 0.02))
+        patch.setattr(pool, "Child", ThreadChild)
+        patch.setattr(pool, "start_fork_server", lambda: None)
+        yield
+
+
+def close_coroutine_connections() -> None:
+    """Close what coroutines have opened: asgiref runs their ORM calls in one thread."""
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result(PATIENCE)
