@@ -1,0 +1,177 @@
+"""Processes that are killed, or stopped for a while."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+
+from tests.processes.chaos.faults import needs
+from tests.processes.chaos.faults.base import Fault
+from tests.processes.chaos.guard import start_of
+from tests.processes.chaos.hosts import Host, Killing, own_number
+from tests.processes.chaos.site import LEASE
+
+#: Seconds that children may outlive their parent on a busy machine.
+LINGER = 2.0
+#: Seconds that a lost host stays away beyond the lease.
+REST = 3.0
+
+
+def is_same(process: tuple[int, str]) -> bool:
+    """Does a process live that had this number and this start?"""
+    pid, start = process
+    return start != "" and start_of(pid) == start
+
+
+class KillChild(Fault):
+    """kill -9 of one process that runs tasks."""
+
+    weight = 4
+
+    def strike(self) -> None:
+        for host in self._some_hosts():
+            if children := host.children():
+                self._kill(host, self.random.choice(children), children)
+
+    def _kill(self, host: Host, child: int, children: list[int]) -> None:
+        neighbours = [own_number(pid) for pid in children if pid != child]
+        self.site.killings.append(Killing(host.name, neighbours, time.monotonic()))
+        self.site.deaths += host.kill_child(child)
+        self.site.counts["killed_children"] += 1
+
+    def _some_hosts(self) -> list[Host]:
+        hosts = self.site.ready_hosts()
+        return self.random.sample(hosts, min(len(hosts), self.random.randint(1, 2)))
+
+
+class KillParent(Fault):
+    """kill -9 of a worker's parent: its children are to die with it."""
+
+    weight = 2
+
+    def strike(self) -> None:
+        if not (hosts := self.site.ready_hosts()):
+            return
+        host = self.random.choice(hosts)
+        # The end of its first process ends a whole namespace.
+        self.site.counts["killed_groups"] += host.is_isolated
+        children = {pid: start_of(pid) for pid in host.children()}
+        self.site.deaths += host.kill()
+        self.site.counts["killed_parents"] += 1
+        died = time.monotonic()
+
+        def are_gone() -> bool:
+            return not any(map(is_same, children.items()))
+
+        if not self.site.wait_for(are_gone, LINGER):
+            self.site.findings.append(f"children of {host.name} outlived it by 2 s")
+        self.site.note_slowest("max_child_outlives_s", time.monotonic() - died)
+
+
+class KillGroup(Fault):
+    """kill -9 of a worker with all its children at once."""
+
+    weight = 2
+
+    def choose(self) -> list[Host]:
+        return self.site.ready_hosts()
+
+    def strike(self) -> None:
+        hosts = self.choose()
+        self.hit = self.random.sample(hosts, min(1, len(hosts)))
+        for host in self.hit:
+            killed = host.kill_all()
+            self.site.deaths += killed
+            self.site.counts["killed_groups"] += 1
+            self.site.counts["killed_parents"] += 1
+            self.site.counts["killed_children"] += len(killed) - 1
+
+
+class LoseHost(KillGroup):
+    """A whole host is gone, and stays away until the lease of its worker is over."""
+
+    needs = (needs.isolation,)
+    weight = 1
+
+    def choose(self) -> list[Host]:
+        return [host for host in self.site.ready_hosts() if host.is_isolated]
+
+    def strike(self) -> None:
+        super().strike()
+        for host in self.hit:
+            host.rest = LEASE + REST
+
+
+class KillProducer(Fault):
+    """kill -9 of a producer, perhaps in the middle of a transaction."""
+
+    def strike(self) -> None:
+        producers = [each for each in self.site.producers if each.is_up]
+        if producers:
+            self.random.choice(producers).kill()
+            self.site.counts["killed_producers"] += 1
+
+
+class _Pause(Fault):
+    """SIGSTOP for a while."""
+
+    def strike(self) -> None:
+        self.paused: list[tuple[int, str]] = []
+        if hosts := self.site.ready_hosts():
+            for pid in self.choose(self.random.choice(hosts)):
+                self.paused.append((pid, start_of(pid)))
+                self._send(pid, signal.SIGSTOP)
+            self.site.counts["pauses"] += 1
+
+    def choose(self, host: Host) -> list[int]:
+        raise NotImplementedError
+
+    def heal(self) -> None:
+        for process in filter(is_same, self.paused):
+            self._send(process[0], signal.SIGCONT)
+
+    @staticmethod
+    def _send(pid: int, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+class PauseParent(_Pause):
+    """SIGSTOP of a worker's parent beyond its lease, then SIGCONT."""
+
+    lasts = (LEASE - 0.5, LEASE + 3)
+
+    def choose(self, host: Host) -> list[int]:
+        return [host.worker]
+
+
+class PauseChild(_Pause):
+    """SIGSTOP of a process that runs tasks, beyond the limits of some, then SIGCONT."""
+
+    lasts = (2, 7)
+
+    def choose(self, host: Host) -> list[int]:
+        return host.children()[:1]
+
+
+class PauseGroup(_Pause):
+    """SIGSTOP of a worker with its children beyond its lease, then SIGCONT."""
+
+    lasts = (LEASE - 0.5, LEASE + 3)
+
+    def choose(self, host: Host) -> list[int]:
+        return [host.worker, *host.children()]
+
+
+FAULTS = [
+    KillChild,
+    KillParent,
+    KillGroup,
+    LoseHost,
+    KillProducer,
+    PauseParent,
+    PauseChild,
+    PauseGroup,
+]

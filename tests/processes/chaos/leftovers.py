@@ -1,0 +1,115 @@
+"""What must not be left: growth of a worker while it runs, anything after its stop."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import Counter
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.processes.chaos.hosts import Host, Program
+from tests.processes.chaos.servers.sqlite import SQLite
+from tests.processes.chaos.site import Site
+
+#: How many more there may be than at the start: a connection that comes and goes.
+MORE_DESCRIPTORS, MORE_THREADS = 4, 1
+#: Seconds in which what is left must go.
+PATIENCE = 15.0
+EVENT = re.compile(r"\bevent=(\w+)")
+#: The end of a traceback: the name of an exception at the start of a line.
+ERROR = re.compile(r"^[\w.]+(?:Error|Exception|Interrupt|Exit|Full|Lost)\b.*")
+
+
+class Holdings(NamedTuple):
+    """What the parent of a worker holds."""
+
+    descriptors: int
+    threads: int
+
+    @classmethod
+    def of(cls, host: Host) -> Holdings:
+        process = Path("/proc") / str(host.worker)
+        with suppress(OSError):
+            names = [len(list((process / name).iterdir())) for name in ("fd", "task")]
+            return cls(*names)
+        return cls(0, 0)
+
+    def has_grown(self, since: Holdings) -> bool:
+        return (
+            self.descriptors > since.descriptors + MORE_DESCRIPTORS
+            or self.threads > since.threads + MORE_THREADS
+        )
+
+
+def holdings(site: Site) -> dict[str, Holdings]:
+    return {host.name: Holdings.of(host) for host in site.hosts}
+
+
+def growth(site: Site, at_start: dict[str, Holdings]) -> list[str]:
+    """Return which workers hold more than at the start, and go on to."""
+
+    def grown() -> dict[str, Holdings]:
+        now = holdings(site)
+        return {
+            name: each for name, each in now.items() if each.has_grown(at_start[name])
+        }
+
+    site.wait_for(lambda: not grown(), PATIENCE)
+    return [f"{name} {now} since {at_start[name]}" for name, now in grown().items()]
+
+
+def after_stop(site: Site) -> list[str]:
+    """Return the processes, sessions and files that outlived a graceful stop."""
+    site.stop_pooler()
+    programs = [*site.hosts, *site.producers]
+
+    def left() -> list[str]:
+        return [
+            *_processes(site, programs),
+            *site.server.sessions(),
+            *_temporary_files(site),
+        ]
+
+    site.wait_for(lambda: not left(), PATIENCE)
+    return left()
+
+
+def _processes(site: Site, programs: list[Program]) -> list[str]:
+    names = {f"CHAOS_HOST={program.name}".encode() for program in programs}
+    found = []
+    for pid in site.nursery.left():
+        with suppress(OSError):
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+            if names.intersection(environment):
+                found.append(f"{pid} {command.decode(errors='replace')}")
+    return found
+
+
+def _temporary_files(site: Site) -> list[str]:
+    names = [path.name for path in site.nursery.temporary.iterdir()]
+    # Where all of a worker was killed at once, nobody was left to tidy up.
+    return names if len(names) > site.counts["killed_groups"] else []
+
+
+def damage(site: Site) -> list[str]:
+    """Return what SQLite finds wrong with its file."""
+    if not isinstance(site.server, SQLite):
+        return []
+    with closing(sqlite3.connect(site.server.path)) as connection:
+        rows = connection.execute("PRAGMA integrity_check").fetchall()
+    return [row[0] for row in rows if row[0] != "ok"]
+
+
+def words_of_logs(site: Site) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how often workers told of which event, and the ends of tracebacks."""
+    events: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    for host in site.hosts:
+        for path in host.logs:
+            lines = path.read_text(errors="replace").splitlines()
+            events.update(match[1] for line in lines if (match := EVENT.search(line)))
+            errors.update(line[:150] for line in lines if ERROR.match(line))
+    return dict(events.most_common()), dict(errors.most_common(20))

@@ -1,0 +1,1 @@
+"""The network between the site and its database, which can be broken at will."""
