@@ -1,0 +1,1 @@
+"""Us and the peers: the same work, the same faults, the same machine."""
