@@ -81,12 +81,14 @@ def test_importing_costs_little_beyond_django_itself() -> None:
         "start = time.process_time(); import django_jobs\n"
         "print(time.process_time() - start)"
     )
+    limit = 0.03 if not sys.dont_write_bytecode else 0.1
     costs = []
-    for _ in range(5):  # the first one may compile
+    # The first one may compile, and a busy machine makes all dearer: the best counts.
+    while not costs or (min(costs) >= limit and len(costs) < 20):
         done = in_new_process(code)
         assert done.returncode == 0, done.stderr
         costs.append(float(done.stdout))
-    assert min(costs) < (0.03 if not sys.dont_write_bytecode else 0.1)
+    assert min(costs) < limit, costs
 
 
 def test_every_public_name_is_there_and_once() -> None:

@@ -171,6 +171,9 @@ class Supervisor:
             self.dispatcher.dispatch(now)
         if self.crew.is_busy:
             self._next_tick = min(self._next_tick, now + TICK)
+        # Before the exchange: where there is one thread only, that would always have it
+        # again sooner than a chore that is due.
+        self._start_chores(now)
         self.exchange.turn(now)
         if self.shutdown.is_wanted:
             self.shutdown.advance(now)
@@ -196,7 +199,6 @@ class Supervisor:
             self.exchange.add(Outcome(task.id, task.lease, Verdict.RELEASED))
         if self.identity.is_registered and not self.shutdown.is_wanted:
             self._note_lock()
-            self._start_chores(now)
         self.exchange.has_notifications = self.listener.is_heard
         self.heartbeat.set_running(self.crew.running)
         is_busy = self.crew.is_busy or len(self.dispatcher)
@@ -309,6 +311,8 @@ class Supervisor:
     # -- chores ------------------------------------------------------------------------
 
     def _start_chores(self, now: float) -> None:
+        if self.shutdown.is_wanted or not self.identity.is_registered:
+            return
         for chore in self.chores:
             if now >= chore.due and self.completer.is_free:
                 chore.due = float("inf")

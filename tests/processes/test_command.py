@@ -130,7 +130,10 @@ def test_a_worker_that_gave_up_is_an_error(
 
 def json_lines(worker: WorkerProcess) -> list[dict[str, Any]]:
     """Return the worker's output, of which every line must be an object."""
-    return [json.loads(line) for line in worker.output().splitlines()]
+    lines = worker.output().splitlines()
+    strange = [line for line in lines if not line.startswith('{"')]
+    assert not strange, worker.output()
+    return [json.loads(line) for line in lines]
 
 
 def test_json_logs_are_an_object_per_line(

@@ -16,7 +16,7 @@ from django_jobs.worker.deaths import LEASE_LOST
 from django_jobs.worker.options import WorkerOptions
 from django_jobs.worker.shutdown import Stage
 from django_jobs.worker.supervisor import MOST_FAILURES, Supervisor
-from tests.worker.parts import FakeChild, FakeStore, HandCompleter, claimed
+from tests.worker.parts import FakeChild, FakeStore, HandCompleter, claimed, outcome
 
 Make = Callable[..., tuple[Supervisor, FakeChild]]
 
@@ -41,6 +41,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
     yield build
     for supervisor in made:
+        supervisor.guard.stop()
         supervisor.selector.close()
         supervisor.mailbox.close()
 
@@ -173,6 +174,26 @@ def test_the_loop_wakes_when_the_lease_becomes_doubtful_or_a_chore_is_due(
         supervisor.identity.fence = fence
         supervisor._tick(now)
         assert supervisor._next_tick == pytest.approx(now + expected)
+
+
+def test_a_chore_that_is_due_goes_ahead_of_the_next_exchange(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor, _ = make()
+    completer = cast(Any, supervisor.completer)
+    monkeypatch.setattr(HandCompleter, "is_free", property(lambda self: not self.jobs))
+    supervisor.identity.is_registered = True
+    supervisor.exchange.is_claiming = False
+    task = claimed()
+    supervisor._next_tick = float("inf")  # no tick comes to its help
+    for chore in supervisor.chores:
+        chore.due = 20.0
+    for now, expected in ((10.0, "exchange"), (20.0, "rescue"), (20.1, "prune")):
+        supervisor.exchange.add(outcome(task))
+        supervisor.exchange._oldest_outcome = 0.0
+        supervisor._turn(now)
+        assert completer.names() == [expected]
+        completer.jobs.clear()
 
 
 def test_a_worker_that_has_signed_off_misses_no_lease(make: Make) -> None:
