@@ -43,12 +43,33 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[NOT_RUN] = reason
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    words = "of the tests marked 'matrix' run a third, another one on each database"
+    parser.addoption("--fast", action="store_true", help=words)
+
+
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
+    if config.getoption("--fast"):
+        keep_share(config, items)
     if reason := config.stash[NOT_RUN]:
         for item in items:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def keep_share(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the other databases run of the matrix."""
+    matrix = sorted(
+        (item for item in items if item.get_closest_marker("matrix")),
+        key=lambda item: item.nodeid,
+    )
+    kinds = ("sqlite", "postgresql", "mariadb")
+    own = kinds.index(settings.SERVER) if settings.SERVER in kinds else 2
+    others = [item for number, item in enumerate(matrix) if number % 3 != own]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -253,7 +253,8 @@ class _MySQL(Database):
         session = f"thread id {raw.thread_id()},"
         return any(
             session in part and "LOCK WAIT" in part
-            for part in status.split("---TRANSACTION ")
+            # What comes before the first tells of deadlocks that are over.
+            for part in status.split("---TRANSACTION ")[1:]
         )
 
 

@@ -19,7 +19,7 @@ from tests.processes.failpoints.batch import KINDS
 from tests.processes.failpoints.relay import Relay
 from tests.processes.harness import wait_for
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.matrix]
 
 #: What a worker survives as a whole: no process of it ends.
 PARENT_GOES_ON = [

@@ -18,7 +18,7 @@ from tests.processes.failpoints.relay import Relay
 from tests.processes.harness import lines, wait_for
 from tests.rows import result
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.matrix]
 
 #: Who is struck.
 PARENT, CHILD = "kill9:parent", "kill9:child"
