@@ -11,7 +11,19 @@ from tests.simulation.mutants import MUTANTS, active
 from tests.simulation.races import RACES, race
 from tests.simulation.scene import Simulation
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.faults,
+    pytest.mark.matrix,
+]
+
+#: Races that show a fault of the store: where a claim is several statements, that too.
+SHOWN = {
+    "atomic": "complete atomically, rescue",
+    "insert": "insert again, complete",
+    "revoke": "complete, revoke",
+    "claim": "claim, claim",
+}
 
 
 @pytest.mark.parametrize("name", RACES)
@@ -21,3 +33,13 @@ def test_every_order_ends_well(
     orders = race(here, RACES[name])
     assert orders > 1
     record_property("figure", f"{name}: {orders} orders")
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_race_shows_a_fault_of_the_store(
+    here: Simulation, name: str, requires: Callable[..., None]
+) -> None:
+    if name == "claim":
+        requires("mysql")
+    with active(MUTANTS[name]), pytest.raises(Violation, match="order"):
+        race(here, RACES[SHOWN[name]])
