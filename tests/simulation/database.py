@@ -194,7 +194,10 @@ class _PostgreSQL(Database):
         return False
 
     def is_waiting(self, raw: Any) -> bool:
-        pid = raw.info.backend_pid
+        try:
+            pid = raw.info.backend_pid
+        except connection.Database.OperationalError:  # it is closed by now
+            return False
         return bool(run("SELECT cardinality(pg_blocking_pids(%s))", pid)[0][0])
 
 
