@@ -84,14 +84,11 @@ class Bench:
     def migrate(self) -> None:
         command = self._command(["python", "-m", "django", "migrate", "--verbosity=0"])
         with self.log.open("ab") as log:
-            subprocess.run(
-                command,
-                env=self.env,
-                cwd=self.folder,
-                stderr=log,
-                stdout=log,
-                check=True,
+            code = subprocess.call(
+                command, env=self.env, cwd=self.folder, stderr=log, stdout=log
             )
+        if code:
+            raise RuntimeError(f"{command}: {self.log.read_text()[-2000:]}")
 
     def start_worker(self, processes: int | None = None) -> Worker:
         return self.start(self.peer.commands(processes or self.processes))

@@ -5,7 +5,8 @@ from tests.benchmarks.peers.base import Peer, django
 DJANGO_TASKS_DB = Peer(
     name="django-tasks-db",
     distribution="django-tasks-db",
-    requirements=("django-tasks-db", "psycopg[binary]"),
+    # The extra is what it needs before Django 6.
+    requirements=("django-tasks-db[compat]", "psycopg[binary]"),
     companions=("Django", "psycopg"),
     module="django_tasks_db",
     has_sqlite=True,
