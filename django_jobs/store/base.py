@@ -83,8 +83,9 @@ class Store(ABC):
     ) -> int:
         """Make READY at once what other workers gave back as unknown to them.
 
-        Of what is due within so many seconds, those whose queue and name are ours;
-        returns how many.
+        Of what is due next, within so many seconds, those whose queue and name are
+        ours; returns how many. Only the nearest of a crowd are looked through: the
+        others come nearer.
         """
 
     @abstractmethod

@@ -42,22 +42,26 @@ CLOSE_ATTEMPTS = """
 UPDATE {attempts} SET requeued_at = {now} WHERE requeued_at IS NULL AND task_id IN
 """
 DELETE_ATTEMPTS = "DELETE FROM {attempts} WHERE task_id IN"
-#: Of which queues and names tasks go from worker to worker, since none knew them ...
-STRAYS = """
-SELECT DISTINCT queue_name, name FROM {task}
-WHERE state = 'SCHEDULED' AND run_after <= {later[%s]} AND unknown_since IS NOT NULL
+#: How many of the tasks that are due next are looked through for strays.
+NEAREST = 1000
+#: The tasks among these that go from worker to worker, since none knew them. What is
+#: due already comes to be READY without it ...
+STRAYS = f"""
+SELECT id, queue_name, name FROM (
+    SELECT id, queue_name, name, unknown_since FROM {{task}}
+    WHERE state = 'SCHEDULED' AND run_after > {{now}} AND run_after <= {{later[%s]}}
+    ORDER BY run_after LIMIT {NEAREST}) nearest
+WHERE unknown_since IS NOT NULL
 """
-#: ... such tasks, locked ...
-STRAYS_OF = """
-SELECT id FROM {task}
-WHERE state = 'SCHEDULED' AND run_after <= {later[%s]} AND unknown_since IS NOT NULL
-    AND queue_name = %s AND name = %s
-ORDER BY run_after LIMIT %s {lock_free}
+#: ... some of them, locked ...
+LOCK_STRAYS = """
+SELECT id FROM {by_id[task]}
+WHERE {bare_state} = 'SCHEDULED' AND unknown_since IS NOT NULL AND id IN
 """
 #: ... which are READY from now on.
 ADOPT = """
 UPDATE {by_id[task]} SET state = 'READY', run_after = {now}
-WHERE state = 'SCHEDULED' AND id IN
+WHERE {bare_state} = 'SCHEDULED' AND id IN
 """
 #: Take a turn at a chore, if the last one is long enough ago.
 TAKE_TURN = """
@@ -108,12 +112,14 @@ class Control(Reading):
     def adopt(
         self, within: float, is_ours: Callable[[str, str], bool], limit: int = 500
     ) -> int:
-        found = [row for row in self.rows(STRAYS, [within]) if is_ours(*row)]
-        return sum(self._adopt(within, queue, name, limit) for queue, name in found)
+        strays = self.rows(STRAYS, [within])
+        kinds = {kind for kind in {row[1:] for row in strays} if is_ours(*kind)}
+        ours = [as_id(row[0]) for row in strays if row[1:] in kinds]
+        return self._adopt(ours[:limit]) if ours else 0
 
     @own_transaction
-    def _adopt(self, within: float, queue: str, name: str, limit: int) -> int:
-        rows = self.rows(STRAYS_OF, [within, queue, name, limit])
+    def _adopt(self, ids: Sequence[str]) -> int:
+        rows = self.rows_in(LOCK_STRAYS, ids, end="ORDER BY id {lock_free}")
         return self.run_in(ADOPT, [as_id(row[0]) for row in rows])
 
     def claim_chore(self, name: str, every: float) -> bool:

@@ -12,6 +12,7 @@ from django_jobs.ids import uuid7
 from django_jobs.models import Attempt, DeadLetter, Maintenance, Result, Task
 from django_jobs.states import State, Verdict
 from django_jobs.store import Store
+from django_jobs.store.control import NEAREST
 from tests.store.samples import (
     ERROR,
     WORKER,
@@ -113,6 +114,22 @@ def test_what_waits_for_another_reason_is_not_adopted(store: Store) -> None:
     (stray,) = give_back(store, "app.tasks.new")
     assert store.adopt(7.5, lambda queue, name: True) == 1
     assert [task.id for task in claim(store)] == [stray]
+
+
+def test_only_the_nearest_are_looked_through(store: Store) -> None:
+    insert(store, NEAREST, delay=60.0)
+    (near,) = give_back(store, "app.tasks.new", delay=50.0)
+    give_back(store, "app.tasks.new", delay=70.0)
+    assert store.adopt(100.0, lambda queue, name: True) == 1
+    assert [task.id for task in claim(store)] == [near]
+    assert store.adopt(100.0, lambda queue, name: True) == 0
+
+
+def test_what_is_overdue_is_not_in_the_way(store: Store) -> None:
+    insert(store, NEAREST, delay=60.0)
+    Task.objects.update(run_after=store.now() - timedelta(seconds=1))
+    give_back(store, "app.tasks.new")
+    assert store.adopt(7.5, lambda queue, name: True) == 1
 
 
 def test_as_many_are_adopted_at_once_as_is_said(store: Store) -> None:

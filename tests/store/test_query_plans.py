@@ -20,6 +20,7 @@ from django_jobs.models import Result, Task
 from django_jobs.records import Demand, Outcome
 from django_jobs.states import Verdict
 from django_jobs.store import Store
+from django_jobs.store.control import NEAREST
 from django_jobs.store.postgresql import PLANS
 from tests.store.samples import OTHER_WORKER, WORKER, claim, insert, on_both, outcome
 
@@ -191,6 +192,16 @@ def test_upkeep_reads_what_it_changes(crowd: Store) -> None:
         reads = [count_reads(work) for work in works]
     most = READS_PER_TASK[connection.vendor] * BATCH
     assert [read for read in reads if read > most] == []
+
+
+def test_a_look_for_strays_reads_no_more_than_the_nearest(crowd: Store) -> None:
+    # Ten times as many are due within these two hours.
+    with recorded() as statements, transaction.atomic():
+        reads = count_reads(lambda: crowd.adopt(7200.0, lambda queue, name: True))
+    assert reads <= READS_PER_TASK[connection.vendor] // 5 * NEAREST
+    plans = [line for sql in statements for line in explain(sql)]
+    assert any("django_jobs_task_scheduled" in line for line in plans)
+    assert [line for line in plans if "SCAN django_jobs" in line.upper()] == []
 
 
 def count_reads(work: Callable[[], Any]) -> int:
