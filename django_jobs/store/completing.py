@@ -61,7 +61,8 @@ TO_ATTEMPT = f"""
 INSERT INTO {{attempts}} (task_id, number, verdict, worker_id, worker_name, {{release}},
     started_at, finished_at, exception_class, message, traceback, fingerprint, log)
 SELECT id, attempt, %s, worker_id,
-       COALESCE((SELECT w.name FROM {{worker}} w WHERE w.id = worker_id), ''), '',
+       COALESCE((SELECT w.name FROM {{worker}} w
+           WHERE w.id = {{task}}.worker_id), ''), '',
        {{latest}}(last_attempted_at, {{later[%s]}}), {FINISHED}, %s, %s, %s, %s, %s
 FROM {{task}} WHERE id = %s AND lease = %s AND {{bare_state}} = 'RUNNING'
 """

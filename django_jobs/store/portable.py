@@ -14,12 +14,14 @@ from django_jobs.store.inserting import Inserting
 from django_jobs.store.listing import Listing
 from django_jobs.store.workers import Workers
 
-#: What a worker gets of a task, as the row is after the claim.
-CLAIMED = (
+#: What a worker gets of a task, as the row is after the claim ...
+_AS_IS = (
     "id, lease, attempt, crashes, max_attempts, name, queue_name, order_key, args, "
     "kwargs, metadata, headers, time_limit, "
-    "CASE WHEN expires <= {now} THEN 1 ELSE 0 END"
 )
+CLAIMED = _AS_IS + "CASE WHEN expires <= {now} THEN 1 ELSE 0 END"
+#: ... and the columns that this is made of.
+CLAIMED_COLUMNS = _AS_IS + "expires"
 #: Names of the queues that have READY tasks: one look into the index for each,
 #: however many tasks there are.
 READY_QUEUES = """

@@ -22,6 +22,7 @@ from django_jobs.store.inserting import COLUMNS
 from django_jobs.store.locks import Locks
 from django_jobs.store.portable import (
     CLAIMED,
+    CLAIMED_COLUMNS,
     READY_QUEUES,
     PortableStore,
     as_claimed,
@@ -43,12 +44,14 @@ SELECT set_config('enable_seqscan', 'off', true),
 """
 #: Complete successful tasks; returns the accepted ids if not all were. Without a join,
 #: and with a state that no partial index matches, only the primary key can be used.
+#: Each column is named: one that a later migration adds may be called as ours here.
 COMPLETE = f"""
 WITH mine AS (
     DELETE FROM {{task}} WHERE id = ANY(%(ids)s::uuid[])
         AND lease = (%(leases)s::int[])[array_position(%(ids)s::uuid[], id)]
         AND worker_id = %(worker)s::uuid AND {{bare_state}} = 'RUNNING'
-    RETURNING *, array_position(%(ids)s::uuid[], id) AS place
+    RETURNING {CARRIED}, attempt, crashes, metadata, started_at, last_attempted_at,
+        array_position(%(ids)s::uuid[], id) AS place
 ), told AS (
     SELECT mine.*,
         (%(started)s::float8[])[place] AS started,
@@ -93,7 +96,7 @@ WITH due AS MATERIALIZED (<chosen>), mine AS (
         attempt = {{next[attempt]}}, lease = {{next[lease]}},
         last_attempted_at = {{now}}
     WHERE id = ANY(ARRAY(SELECT id FROM due)) AND {{bare_state}} = 'READY'
-    RETURNING *
+    RETURNING {CLAIMED_COLUMNS}, run_after
 )
 SELECT {CLAIMED.replace("id,", "id::text,", 1)} FROM mine
 ORDER BY <order> order_key, run_after, id
