@@ -11,7 +11,6 @@ import gc
 import os
 import shutil
 import signal
-import sys
 
 import django
 
@@ -38,8 +37,13 @@ def prepare() -> None:
 
 # A worker that is killed, or replaces itself, cannot clean up: this process ends by
 # itself when it is gone. A worker that is not makes the folder again.
-if _folder := os.environ.pop("DJANGO_JOBS_FORK_SERVER_FOLDER", ""):
-    atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+_folder = os.environ.pop("DJANGO_JOBS_FORK_SERVER_FOLDER", "")
+
+
+@atexit.register
+def _remove_folder() -> None:
+    if _folder:
+        shutil.rmtree(_folder, ignore_errors=True)
 
 
 def _leave_with_worker(number: int, frame: object) -> None:
@@ -50,7 +54,10 @@ def _leave_with_worker(number: int, frame: object) -> None:
     if os.getpid() == _ME and os.getppid() != _WORKER:
         for pid in children_of(_ME):
             processes.kill_with_group(pid)
-        sys.exit()
+        _remove_folder()
+        # Not by an exception: a worker that stops has this process end by itself, and
+        # one that comes out of the interpreter's own end is written to the log.
+        os._exit(0)
 
 
 _ME, _WORKER = os.getpid(), os.getppid()
