@@ -264,13 +264,23 @@ _SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
 def _fork_away(path: str, *, closes: bool) -> None:
-    """Become a daemon by the book: a new session, two forks, and nothing left open."""
+    """Become a daemon by the book: a new session, two forks, and nothing left open.
+
+    Return when the daemon has told of itself: the task may end with a crash next.
+    """
+    hears, tells = os.pipe()
     if os.fork():
+        os.close(tells)
+        os.read(hears, 1)
+        os.close(hears)
         os.wait()
         return
     os.setsid()
     if os.fork() == 0:
         audit(path, str(os.getpid()))
+        os.write(tells, b".")
+        os.close(tells)
+        os.close(hears)
         os.chdir("/")
         if closes:
             os.closerange(0, 65536)
