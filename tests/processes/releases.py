@@ -14,9 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 #: The app that every release runs with.
 FLEET = ROOT / "tests" / "deploys"
-#: What a migration that changes the columns of a table looks like.
-COLUMNS = r"models\.[A-Za-z]+\("
-FIRST_MIGRATIONS = ("0001_initial", "0002_postgresql_storage", "0003_mysql_names")
+MIGRATIONS = "django_jobs/migrations"
 
 
 class NoHistory(Exception):
@@ -32,15 +30,13 @@ class Release:
     tree: Path
     #: The environment of a process on the database of the test.
     base: dict[str, str]
-    #: Where the settings of the tests come from.
-    tests: Path | None = None
     features: tuple[str, ...] = ()
     more: dict[str, str] = field(default_factory=dict)
 
     @property
     def env(self) -> dict[str, str]:
-        tests = self.tests or self.tree
-        paths = [self.tree, tests, tests / "testproject", FLEET]
+        # The package first: this checkout, where the settings are, has one too.
+        paths = [self.tree, FLEET, ROOT]
         return {
             **self.base,
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
@@ -63,32 +59,46 @@ class Release:
             timeout=120,
         )
 
+    def python(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a module, which must succeed."""
+        command = [sys.executable, "-m", *words]
+        done = subprocess.run(
+            command, env=self.env, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
     def migrate(self, *words: str) -> None:
         done = self.manage("migrate", "django_jobs", "--verbosity", "0", *words)
         assert done.returncode == 0, done.stderr
 
 
-def present(base: dict[str, str], **more: object) -> Release:
-    """Return the release that is being tested."""
-    return Release("present", ROOT, base, **more)  # type: ignore[arg-type]
+def present(
+    base: dict[str, str], *features: str, name: str = "present", **more: str
+) -> Release:
+    """Return the release that is being tested, of a project with such features."""
+    return Release(name, ROOT, base, features, more)
 
 
 def parent_of_the_last_commit() -> str:
-    return _git("rev-parse", "HEAD~1")
+    return _git("rev-parse", "--verify", "HEAD~1")
 
 
-def first_with_these_tables() -> str:
-    """Return the oldest commit whose first migrations make the tables of today."""
-    paths = [f"django_jobs/migrations/{name}.py" for name in FIRST_MIGRATIONS]
-    commit = _git("log", "-1", "--format=%H", f"-G{COLUMNS}", "--", *paths)
+def before_the_newest_migration() -> str:
+    """Return the last commit that had one migration less."""
+    newest = max(path.name for path in (ROOT / MIGRATIONS).glob("[0-9]*.py"))
+    words = ("log", "-1", "--diff-filter=A", "--format=%H", "--")
+    commit = _git(*words, f"{MIGRATIONS}/{newest}")
     if not commit:
-        raise NoHistory("the history does not reach back to the first migrations")
-    return commit
+        raise NoHistory(f"no commit is known that added {newest}")
+    return _git("rev-parse", "--verify", f"{commit}~1")
 
 
 def archived(commit: str, folder: Path, base: dict[str, str], name: str) -> Release:
-    """Unpack the tree of a commit."""
-    with tarfile.open(fileobj=BytesIO(_output("archive", commit))) as tar:
+    """Unpack the package of a commit."""
+    with tarfile.open(
+        fileobj=BytesIO(_output("archive", commit, "django_jobs"))
+    ) as tar:
         tar.extractall(folder, filter="data")
     return Release(name, folder, base)
 
@@ -99,9 +109,10 @@ def _git(*words: str) -> str:
 
 def _output(*words: str) -> bytes:
     if not (ROOT / ".git").exists():
-        raise NoHistory(f"{ROOT.name} is no git checkout")
+        raise NoHistory("this is no git checkout")
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True)
     if done.returncode != 0:
+        # As in a clone that is shallow; and one that is, has its oldest commit add all.
         raise NoHistory(done.stderr.decode().strip())
     return done.stdout
 
@@ -159,7 +170,7 @@ migrations.CreateModel(
 """
 
 
-def next_release(folder: Path, base: dict[str, str], **more: object) -> Release:
+def next_release(folder: Path, base: dict[str, str]) -> Release:
     """Make what the next release may be like: more columns, a table and an index."""
     package = folder / "django_jobs"
     left_out = shutil.ignore_patterns("__pycache__")
@@ -173,7 +184,7 @@ def next_release(folder: Path, base: dict[str, str], **more: object) -> Release:
         text = MIGRATION.format(before=before, operations=operations.strip())
         before = f"{number:04}_{name}"
         (migrations / f"{before}.py").write_text(text)
-    return Release("next", folder, base, tests=ROOT, **more)  # type: ignore[arg-type]
+    return Release("next", folder, base)
 
 
 def _changes() -> dict[str, str]:

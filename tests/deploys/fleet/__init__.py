@@ -1,0 +1,1 @@
+"""A project of which several releases run beside each other."""
