@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, connections, migrations, models
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
+from django.db.models import NOT_PROVIDED
 from django.db.utils import DatabaseError
 from pytest_django import DjangoDbBlocker
 
@@ -40,6 +41,8 @@ CHANGES = (
     migrations.AddIndex,
     migrations.AddConstraint,
 )
+#: What code of before knows nothing of, and need not.
+ADDITIONS = (migrations.CreateModel, migrations.AddIndex)
 
 
 @pytest.fixture
@@ -71,6 +74,39 @@ def test_a_later_migration_changes_one_table(migration: Any) -> None:
     changes = [each for each in migration.operations if isinstance(each, CHANGES)]
     tables = {getattr(each, "model_name_lower", each.model_name) for each in changes}
     assert migration.name in FIRST or len(tables) <= 1
+
+
+def can_be_ignored(operation: Operation) -> bool:
+    """May code that knows nothing of an operation go on after it?"""
+    if isinstance(operation, migrations.AddField):
+        return operation.field.null or operation.field.db_default is not NOT_PROVIDED
+    return isinstance(operation, (BesideWorkers, *ADDITIONS))
+
+
+@pytest.mark.parametrize("migration", OURS, ids=NAMES)
+def test_a_later_migration_only_adds(migration: Any) -> None:
+    others = [each for each in migration.operations if not can_be_ignored(each)]
+    assert migration.name in FIRST or others == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "is_harmless"),
+    [
+        (migrations.AddField("task", "a", models.IntegerField(null=True)), True),
+        (migrations.AddField("task", "a", models.IntegerField(db_default=1)), True),
+        (migrations.AddField("task", "a", models.IntegerField(default=1)), False),
+        (migrations.AddField("task", "a", models.IntegerField()), False),
+        (migrations.RemoveField("task", "summary"), False),
+        (migrations.RenameField("task", "summary", "title"), False),
+        (migrations.AlterField("task", "summary", models.TextField()), False),
+        (migrations.DeleteModel("operation"), False),
+    ],
+    ids=lambda value: value.describe() if isinstance(value, Operation) else "",
+)
+def test_what_old_code_can_ignore_is_told_from_what_it_cannot(
+    operation: Operation, is_harmless: bool
+) -> None:
+    assert can_be_ignored(operation) is is_harmless
 
 
 @pytest.mark.parametrize("is_backwards", [False, True])

@@ -112,8 +112,9 @@ def _output(*words: str) -> bytes:
         raise NoHistory("this is no git checkout")
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True)
     if done.returncode != 0:
-        # As in a clone that is shallow; and one that is, has its oldest commit add all.
-        raise NoHistory(done.stderr.decode().strip())
+        # In a clone that is shallow the oldest commit has no parent, and adds all.
+        said = done.stderr.decode().strip()
+        raise NoHistory(f"the history ends before it (git {words[0]}: {said})")
     return done.stdout
 
 

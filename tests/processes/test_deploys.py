@@ -109,11 +109,16 @@ def test_old_and_new_workers_run_beside_each_other_while_the_tables_change(
     assert old_worker.stop(60) == 0
     ships.wait_for_more(new.name)
 
+    # And back: old code starts on the new tables.
+    last_worker = ships.started(old)
+    ships.wait_for_more(old.name)
+    assert new_worker.stop(60) == 0
+
     for producer in (old_producer, new_producer):
         producer.stop()
     ships.wait_until_done()
-    assert new_worker.stop(60) == 0
-    assert (trouble(old_worker), trouble(new_worker)) == ([], [])
+    assert last_worker.stop(60) == 0
+    assert [trouble(each) for each in (old_worker, new_worker, last_worker)] == [[]] * 3
     count = ships.check_accounts()
     line = f"deploy {step.__name__}, {connection.vendor}, {count} tasks, none lost"
     request.node.user_properties.append(("figure", line))
