@@ -93,6 +93,7 @@ def live(store: Store) -> None:
         assert store.cycle(WORKER, ends, None) == ([], [])
         assert [places(task.id) for task in tasks] == [[table]] * 3
     upkeep(store)
+    assert set(Attempt.objects.values_list("worker_name", flat=True)) == {"label"}
     # Nothing is left for the next time.
     ids = [str(key) for key in Task.objects.values_list("pk", flat=True)]
     assert set(store.revoke(ids).values()) == {"revoked"}
