@@ -110,7 +110,9 @@ def _git(*words: str) -> str:
 def _output(*words: str) -> bytes:
     if not (ROOT / ".git").exists():
         raise NoHistory("this is no git checkout")
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True)
+    # Whoever owns the checkout: nothing of it is run by git.
+    command = ["git", "-c", f"safe.directory={ROOT}", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
     if done.returncode != 0:
         # In a clone that is shallow the oldest commit has no parent, and adds all.
         said = done.stderr.decode().strip()
