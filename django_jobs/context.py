@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.utils.functional import cached_property
@@ -18,6 +18,10 @@ from django_jobs.records import ClaimedTask, Outcome
 from django_jobs.results import TaskResult, fetch_result, running_task
 from django_jobs.serializers import dumps, loads
 from django_jobs.store.tables import migrated_store
+
+T = TypeVar("T")
+
+_JSON_NAMES: dict[type, str] = {list: "array", dict: "object"}
 
 
 def current_context() -> TaskContext | None:
@@ -62,24 +66,20 @@ class TaskContext:
 
     @cached_property
     def args(self) -> list[Any]:
-        args: list[Any] = loads(self.claimed.args)
-        return args
+        return _read("args", self.claimed.args, list, loads)
 
     @cached_property
     def kwargs(self) -> dict[str, Any]:
-        kwargs: dict[str, Any] = loads(self.claimed.kwargs)
-        return kwargs
+        return _read("kwargs", self.claimed.kwargs, dict, loads)
 
     @cached_property
     def headers(self) -> dict[str, Any]:
-        headers: dict[str, Any] = json.loads(self.claimed.headers)
-        return headers
+        return _read("headers", self.claimed.headers, dict, json.loads)
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """A dict of the task's own; changes are saved with the end of the run."""
-        metadata: dict[str, Any] = loads(self.claimed.metadata)
-        return metadata
+        return _read("metadata", self.claimed.metadata, dict, loads)
 
     @cached_property
     def task_result(self) -> TaskResult[Any]:
@@ -162,6 +162,19 @@ class TaskContext:
             )
         if not is_ours:
             raise StaleLease(f"task {task.name} {task.id} lost its lease")
+
+
+def _read(column: str, text: str, kind: type[T], read: Callable[[str], Any]) -> T:
+    """Return what a column of the row holds; ValueError when that is not of its kind.
+
+    The function would be called with the characters of a text, or the keys of a dict.
+    """
+    value = read(text)
+    if isinstance(value, kind):
+        return value
+    raise ValueError(
+        f"the column {column} holds no JSON {_JSON_NAMES[kind]}: {text:.60}"
+    )
 
 
 def _short_enough(what: str, text: str) -> str:

@@ -194,3 +194,14 @@ def test_a_row_that_cannot_be_read_is_a_value_error(field: str) -> None:
     context = TaskContext(claimed(**{field: "{broken"}), "")
     with pytest.raises(ValueError, match=r"\S"):
         getattr(context, field)
+
+
+@pytest.mark.parametrize("field", ["args", "kwargs", "metadata", "headers"])
+@pytest.mark.parametrize("text", ["null", '"ab"', "5", "[]", '{"a": 1}'])
+def test_json_of_another_kind_is_a_value_error(field: str, text: str) -> None:
+    context = TaskContext(claimed(**{field: text}), "")
+    if text[0] == ("[" if field == "args" else "{"):
+        assert getattr(context, field) in ([], {"a": 1})
+        return
+    with pytest.raises(ValueError, match=f"the column {field} holds no JSON"):
+        getattr(context, field)

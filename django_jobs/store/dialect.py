@@ -2,11 +2,11 @@
 
 Statements are written once, as templates. ``{task}`` and the other tables stand for
 their quoted names, ``{now}`` for the database's time in UTC, ``{later[x]}`` for that
-time plus x seconds, ``{utc[x]}`` for a column read as UTC, ``{latest}`` for the
-function that picks the latest of two times, ``{by_id[task]}`` for a table whose rows
-are sought by a list of ids, ``{running_task}`` for tasks that are sought by worker,
-``{bare_state}`` for the state of rows that are sought by id, ``{alive}`` for what a
-worker must be to claim, and to go on.
+time plus x seconds, ``{utc[x]}`` for a column read as UTC, ``{latest}`` and
+``{earliest}`` for the functions that pick one of two times, ``{by_id[task]}`` for a
+table whose rows are sought by a list of ids, ``{running_task}`` for tasks that are
+sought by worker, ``{bare_state}`` for the state of rows that are sought by id,
+``{alive}`` for what a worker must be to claim, and to go on.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Dialect(Store):
     NOW: ClassVar[str]
     #: The later of two times.
     LATEST: ClassVar[str] = "GREATEST"
-    #: The smaller of two numbers.
+    #: The earlier of two times, the smaller of two numbers.
     LEAST: ClassVar[str] = "LEAST"
     #: The state as an expression that no index matches: whoever knows the ids of rows
     #: finds them by these, and locks nothing else on the way.
@@ -162,6 +162,7 @@ class Dialect(Store):
             "now": self.NOW,
             "now_utc": self.utc(self.NOW),
             "latest": self.LATEST,
+            "earliest": self.LEAST,
             "next": _Word(self.next_number),
             "lock": self.LOCK,
             "lock_free": self.LOCK_FREE,

@@ -24,7 +24,8 @@ DONE_CODES = frozenset({1050, 1060, 1061, 1051, 1091})
 #: Somebody else had a lock for too long.
 LOCK_STATE = "55P03"
 LOCK_CODE = 1205
-#: SQLite says it in words only.
+#: SQLite says these in words only.
+UNREADABLE_WORDS = "Could not decode to UTF-8"
 MISSING_WORDS = ("no such table", "no such column", "has no column named")
 
 
@@ -44,6 +45,11 @@ def is_refusal(error: BaseException) -> bool:
         return False
     # 54: a limit of the program, as the size of a row or of an index entry.
     return _sqlstate(error).startswith("54") or mysql_code(error) in REFUSAL_CODES
+
+
+def is_unreadable(error: BaseException) -> bool:
+    """Return True when what SQLite has in a column is not what belongs there."""
+    return isinstance(error, TypeError) or UNREADABLE_WORDS in str(error)
 
 
 def is_not_migrated(error: BaseException) -> bool:

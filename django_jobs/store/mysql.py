@@ -25,9 +25,12 @@ from django_jobs.store.verdicts import is_success, success_times
 T = TypeVar("T")
 
 #: The first READY tasks of a queue, locked. The index is named: InnoDB locks what it
-#: reads on the way, and rows locked through another index are not skipped.
+#: reads on the way, and rows locked through another index are not skipped. The time
+#: due, by which rows of several queues are sorted, comes as text: the driver has no
+#: value for what the server takes as well, as a day 0.
 FIRST_READY = f"""
-SELECT {CLAIMED}, run_after FROM {{task}} FORCE INDEX (django_jobs_task_ready)
+SELECT {CLAIMED}, CAST(run_after AS CHAR)
+FROM {{task}} FORCE INDEX (django_jobs_task_ready)
 WHERE state = 'READY' AND queue_name = %s
     AND EXISTS (SELECT 1 FROM {{worker}} WHERE id = %s AND {{alive}})
 ORDER BY order_key, run_after, id LIMIT %s {{lock_free}}

@@ -36,10 +36,17 @@ SELECT worker_id, exception_class, message, traceback, fingerprint FROM {attempt
 WHERE task_id = %s AND requeued_at IS NULL AND verdict IN ('failed', 'retry', 'crashed')
 ORDER BY number, id
 """
-#: The next time due, and the time now.
+#: The next time due, and the time now. Neither before now nor far from it: a database
+#: takes times that Python cannot read (infinite, before Christ, of the month 0), and
+#: one of them would hide all the others.
 NEXT_DUE = """
-SELECT {utc[MIN(run_after)]}, {now_utc} FROM {task} WHERE state = 'SCHEDULED'
+SELECT {utc[due]}, {now_utc} FROM (
+    SELECT {latest}({earliest}(first, {later[%s]}), {now}) AS due FROM (
+        SELECT (SELECT MIN(run_after) FROM {task} WHERE state = 'SCHEDULED') AS first
+    ) f WHERE first IS NOT NULL) d
 """
+#: Who asks for the next time due looks again before, in seconds.
+FAR_AWAY = 365 * 86_400.0
 #: Which of some tasks are finished.
 RESULTS_AMONG = "SELECT id FROM {by_id[result]} WHERE id IN"
 DEAD_LETTERS_AMONG = "SELECT id FROM {by_id[dead_letter]} WHERE id IN"
@@ -68,10 +75,11 @@ class Reading(Dialect):
         return cast(datetime, as_time(self.rows("SELECT {now_utc}")[0][0]))
 
     def next_due(self) -> float | None:
-        due, now = map(as_time, self.rows(NEXT_DUE)[0])
-        if due is None or now is None:
-            return None
-        return max(0.0, (due - now).total_seconds())
+        for row in self.rows(NEXT_DUE, [FAR_AWAY]):
+            due, now = map(as_time, row)
+            if due is not None and now is not None:
+                return max(0.0, (due - now).total_seconds())
+        return None
 
     def depths(self) -> dict[tuple[str, str], int]:
         return {(queue, state): count for queue, state, count in self.rows(DEPTHS)}

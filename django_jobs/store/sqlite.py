@@ -16,7 +16,8 @@ from django_jobs.failpoints import reach
 from django_jobs.records import ClaimedTask, Demand, Outcome
 from django_jobs.store.completing import CARRIED
 from django_jobs.store.inserting import MOST_PARAMS, MOST_ROWS
-from django_jobs.store.portable import CLAIMED, PortableStore, as_claimed
+from django_jobs.store.portable import CLAIMED, as_claimed
+from django_jobs.store.quarantine import Quarantine, check_claimed
 from django_jobs.store.verdicts import is_success, success_times
 
 #: A time as Django writes it. SQLite's clock has milliseconds; the zeros keep all
@@ -60,7 +61,7 @@ WHERE {bare_state} = 'SCHEDULED' AND +run_after <= {now} AND id IN (
 """
 
 
-class SQLiteStore(PortableStore):
+class SQLiteStore(Quarantine):
     """A file that all workers of one machine share."""
 
     cycles_in_flight = 1
@@ -150,6 +151,7 @@ class SQLiteStore(PortableStore):
             for marks, chunk in self.chunks(ids):
                 text = self.sql(CLAIM).replace("(<chosen>)", marks)
                 for row in self._execute(text, [self.to_id(worker_id), *chunk]):
+                    check_claimed(row)
                     tasks[row[0]] = as_claimed(row)
         self.expect(len(ids), len(tasks))
         return [tasks[task_id] for task_id in ids]

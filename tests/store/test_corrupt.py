@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from django.db import connections
 
-from django_jobs.models import Result, Task, Worker
+from django_jobs.models import DeadLetter, Result, Task, Worker
+from django_jobs.states import Reason, Verdict
 from django_jobs.store import Store
 from tests.store.samples import (
     WORKER,
+    be_alive,
     claim,
     claim_new,
     complete,
@@ -26,12 +28,51 @@ FULL = {
 }
 
 
-def _set(store: Store, task_id: str, column: str, value: object) -> None:
-    with connections[store.alias].cursor() as cursor:
+#: Times that the database takes and Python has no value for.
+STRANGE_TIMES: dict[str, list[object]] = {
+    "postgresql": ["infinity", "-infinity", "0044-03-15 12:00 BC"],
+    "mysql": ["0000-00-00 00:00:00"],
+    "sqlite": ["yesterday", "", 5, b"\0\xff"],
+}
+#: Values of types that only SQLite lets into these columns.
+OF_WRONG_TYPES: dict[str, object] = {
+    "id": "abc",
+    "name": b"\0\xff",
+    "queue_name": b"default",
+    "args": b"[1]",
+    "kwargs": b"\xff",
+    "headers": b"{}",
+    "order_key": "abc",
+    "attempt": 1.5,
+    "crashes": b"1",
+    "max_attempts": "many",
+    "time_limit": "a minute",
+}
+
+
+def _set(
+    store: Store, task_id: str, column: str, value: object, sql: str = "%s"
+) -> None:
+    connection = connections[store.alias]
+    with connection.cursor() as cursor:
+        if connection.vendor == "mysql":
+            cursor.execute("SET SESSION sql_mode = ''")
         cursor.execute(
-            f"UPDATE django_jobs_task SET {column} = %s WHERE id = %s",
+            f"UPDATE django_jobs_task SET {column} = {sql} WHERE id = %s",
             [value, store.to_id(task_id)],  # type: ignore[attr-defined]
         )
+        assert cursor.rowcount == 1
+    if connection.vendor == "mysql":
+        connection.close()  # and the mode with it
+
+
+def _strange_times(store: Store) -> list[object]:
+    return STRANGE_TIMES[connections[store.alias].vendor]
+
+
+def _only_on_sqlite(store: Store) -> None:
+    if connections[store.alias].vendor != "sqlite":
+        pytest.skip("the database takes nothing else into these columns")
 
 
 @pytest.mark.parametrize("column", FULL)
@@ -61,6 +102,98 @@ def test_a_time_at_the_edge_does_not_stop_the_promotion(
     assert store.next_due() is not None
     store.promote()
     assert Task.objects.count() == 2
+
+
+def test_a_time_that_python_has_no_value_for_hides_no_other(store: Store) -> None:
+    for value in _strange_times(store):
+        strange, due = insert(store, 2, delay=100.0)
+        _set(store, strange, "run_after", value)
+        assert store.next_due() is not None
+        Task.objects.filter(pk=due).update(run_after=store.now())
+        assert store.next_due() == 0
+        store.promote()
+        assert due in {task.id for task in claim(store)}
+
+
+def test_such_a_time_does_not_stop_the_claims_from_several_queues(store: Store) -> None:
+    for number, value in enumerate(_strange_times(store)):
+        [strange] = insert(store, queue_name=f"a{number}")
+        _set(store, strange, "run_after", value)
+        others = [*insert(store, queue_name=f"b{number}"), *insert(store)]
+        assert {task.id for task in claim(store)} >= set(others)
+
+
+@pytest.mark.parametrize("column", OF_WRONG_TYPES)
+def test_a_value_of_a_wrong_type_costs_its_row_alone(store: Store, column: str) -> None:
+    _only_on_sqlite(store)
+    bad, _ = insert(store, 2)
+    [other] = insert(store, queue_name="other")
+    _set(store, bad, column, OF_WRONG_TYPES[column])
+    assert other in {task.id for task in claim(store)}
+    letter = DeadLetter.objects.get()
+    assert letter.reason == Reason.CORRUPT
+    assert letter.message.endswith(f"cannot be read: {column}")
+    assert Task.objects.filter(state="RUNNING").count() == 2
+
+
+@pytest.mark.parametrize("column", ["name", "queue_name", "args", "summary", "id"])
+def test_a_text_that_is_none_costs_its_row_alone(store: Store, column: str) -> None:
+    _only_on_sqlite(store)
+    bad, other = insert(store, 2)
+    _set(store, other, "name", "app.t\xe4sks.\u4e2d")  # that is one
+    # Some columns are not read in a claim: then this is what fails.
+    _set(store, bad, "order_key", "abc")
+    _set(store, bad, column, b"\xff[", "CAST(%s AS TEXT)")
+    assert [task.id for task in claim(store)] == [other]
+    letter = DeadLetter.objects.get()
+    assert letter.message.endswith(f"cannot be read: {column}, order_key")
+    assert column == "id" or getattr(letter, column) == "\\xff["
+
+
+def test_rows_that_cannot_be_read_do_not_stop_the_rescue(store: Store) -> None:
+    _only_on_sqlite(store)
+    bad, other = insert(store, 2)
+    claim(store)
+    Worker.objects.all().delete()
+    _set(store, bad, "crashes", "abc")
+    assert store.rescue() == [other]
+    assert str(DeadLetter.objects.get().pk) == bad
+
+
+def test_rows_that_cannot_be_read_do_not_stop_the_outcomes(store: Store) -> None:
+    _only_on_sqlite(store)
+    bad, other = claim_new(store, 2)
+    _set(store, bad.id, "crashes", "abc")
+    crashes = [outcome(each, Verdict.CRASHED) for each in (bad, other)]
+    assert store.cycle(WORKER, crashes, None).stale == [bad.id]
+    assert Task.objects.get().state == "READY"
+
+
+def test_a_row_whose_id_is_taken_gets_another_one(store: Store) -> None:
+    _only_on_sqlite(store)
+    ended, bad = claim_new(store, 2)
+    complete(store, ended)
+    _set(store, bad.id, "state", "READY")
+    _set(store, bad.id, "order_key", "abc")
+    _set(store, bad.id, "id", store.to_id(ended.id))  # type: ignore[attr-defined]
+    assert claim(store) == []
+    assert str(DeadLetter.objects.get().pk) not in (ended.id, bad.id)
+
+
+def test_an_error_that_is_of_no_row_comes_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_alive(store)
+    insert(store)
+
+    def fail(*args: object) -> None:
+        raise TypeError("a mistake of ours")
+
+    monkeypatch.setattr(store, "_claim", fail)
+    monkeypatch.setattr(store, "_one_trip", fail, raising=False)
+    with pytest.raises(TypeError, match="a mistake of ours"):
+        claim(store)
+    assert Task.objects.count() == 1
 
 
 def test_a_result_that_is_there_already_takes_no_other_along(store: Store) -> None:
