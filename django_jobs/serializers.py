@@ -26,6 +26,7 @@ from uuid import UUID
 from django.utils.functional import Promise
 
 from django_jobs.exceptions import InvalidArguments
+from django_jobs.tracebacks import name_of
 
 MAX_DEPTH = 100
 
@@ -49,6 +50,10 @@ def dumps(value: object, *, path: str = "", max_depth: int = MAX_DEPTH) -> str:
         words = refused.words(value, path)
     except RecursionError:
         words = f"{path or 'the value'}: nested too deeply for Python to follow"
+    except MemoryError:
+        raise
+    except Exception as error:
+        words = f"{path or 'the value'}: {_raised(error)}"
     raise InvalidArguments(words)
 
 
@@ -86,7 +91,14 @@ class _Refused(Exception):
 
 
 def _join(steps: Sequence[int | str]) -> str:
-    return "".join(f"[{step!r:.60}]" for step in steps)
+    return "".join(f"[{_brief(step)}]" for step in steps)
+
+
+def _brief(key: object) -> str:
+    try:
+        return f"{key!r:.60}"
+    except Exception:
+        return f"of the class {name_of(type(key))}"
 
 
 def _meets_itself(value: Any, steps: Sequence[int | str]) -> bool:
@@ -109,9 +121,18 @@ _encode = json.JSONEncoder(
 def _plain(value: Any, room: int) -> Any:
     """Return what the JSON encoder may take; ``room`` is the depth that is left."""
     handler = _HANDLERS.get(type(value))
-    if handler is None:
-        handler = _handler_of_base(value)
-    return handler(value, room)
+    if handler is not None:
+        return handler(value, room)
+    try:
+        return _handler_of_base(value)(value, room)
+    except (_Refused, RecursionError, MemoryError):
+        raise
+    except Exception as error:
+        raise _Refused(_raised(error)) from error
+
+
+def _raised(error: Exception) -> str:
+    return f"looking at it raised {name_of(type(error))}"
 
 
 def _as_it_is(value: Any, room: int) -> Any:
@@ -173,7 +194,7 @@ def _dict(value: dict[Any, Any], room: int) -> dict[str, Any]:
     plain = {}
     for key, item in value.items():
         if not isinstance(key, str) or _SURROGATE_PAIR.search(key):
-            raise _Refused(f"the key {key!r:.60} is not a string that JSON can keep")
+            raise _Refused(f"the key {_brief(key)} is not a string that JSON can keep")
         try:
             plain[key] = _plain(item, room - 1)
         except _Refused as refused:

@@ -26,8 +26,13 @@ def summarise(
     ``sensitive`` names what is masked, by position or keyword; True masks all.
     """
     parts = [_brief(value, place, sensitive) for place, value in enumerate(args)]
-    parts += [f"{key}={_brief(kwargs[key], key, sensitive)}" for key in kwargs]
+    parts += [f"{_name(key)}={_brief(kwargs[key], key, sensitive)}" for key in kwargs]
     return shorten(_BEYOND_UTF8MB3.sub(_escape, ", ".join(parts)), LENGTH)
+
+
+def _name(key: str) -> str:
+    """Return a keyword, with escapes for what a database or a terminal refuses."""
+    return key if key.isprintable() else repr(key)[1:-1]
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -22,24 +22,37 @@ _MESSAGE_MAX_BYTES = 8 * 1024
 _MOST_PARTS = 5000
 #: Of one that has more.
 _MOST_FRAMES = 100
+_NAME, _QUALNAME, _MODULE = (
+    vars(type)[each].__get__ for each in ("__name__", "__qualname__", "__module__")
+)
 
 
 def record_error(error: BaseException, max_bytes: int = 64 * 1024) -> ErrorRecord:
     """Describe an exception; the traceback begins where the package calls the task."""
-    start = _outside_package(error.__traceback__)
     name = class_path(type(error))
+    start, place = _origin(error)
     return ErrorRecord(
         exception_class=name,
         message=clean(_message(error), min(max_bytes, _MESSAGE_MAX_BYTES)),
         traceback=clean(_traceback(error, start), max_bytes),
-        fingerprint=fingerprint(name, _own_place(start)),
+        fingerprint=fingerprint(name, place),
     )
 
 
 def class_path(cls: type) -> str:
-    """Return the dotted path of a class, as long as the column for it at most."""
-    path = f"{cls.__module__}.{cls.__qualname__}"
+    """Return the dotted path of a class, as long as the column for it at most.
+
+    Past its metaclass, which may answer anything, or raise.
+    """
+    module, name = _MODULE(cls), _QUALNAME(cls)
+    path = f"{module if type(module) is str else '?'}.{name}"
     return shorten(clean(path, 4 * _CLASS_LENGTH), _CLASS_LENGTH)
+
+
+def name_of(cls: type) -> str:
+    """Return the name of a class, whatever its metaclass would say."""
+    name: str = _NAME(cls)
+    return name
 
 
 def fingerprint(*parts: str) -> str:
@@ -52,7 +65,7 @@ def _message(error: BaseException) -> str:
     try:
         return str(error)
     except BaseException as problem:
-        return f"(its message cannot be had: {type(problem).__name__})"
+        return f"(its message cannot be had: {name_of(type(problem))})"
 
 
 def _traceback(error: BaseException, start: TracebackType | None) -> str:
@@ -60,8 +73,17 @@ def _traceback(error: BaseException, start: TracebackType | None) -> str:
         if _is_boundless(error):
             return _short_traceback(error, start)
         return "".join(traceback.format_exception(type(error), error, start))
-    except Exception as problem:
-        return f"(its traceback cannot be had: {type(problem).__name__})"
+    except BaseException as problem:
+        return f"(its traceback cannot be had: {name_of(type(problem))})"
+
+
+def _origin(error: BaseException) -> tuple[TracebackType | None, str]:
+    """Return where the task begins in the traceback, and the place of its own code."""
+    try:
+        start = _outside_package(error.__traceback__)
+        return start, _own_place(start)
+    except BaseException:
+        return None, ""
 
 
 def _is_boundless(error: BaseException) -> bool:

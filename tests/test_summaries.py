@@ -33,3 +33,12 @@ def test_what_some_database_refuses_is_escaped(text: str) -> None:
 
 def test_other_scripts_stay_readable() -> None:
     assert summarise(["Ωμέγα"], {}) == "'Ωμέγα'"
+
+
+@pytest.mark.parametrize("key", ["a\0b", "\ud800", "a\nb", "\x1b[31m"])
+def test_a_keyword_has_escapes_for_what_a_database_or_a_terminal_refuses(
+    key: str,
+) -> None:
+    text = summarise([], {key: 1})
+    assert text == f"{key!r}"[1:-1] + "=1"
+    assert text.isprintable()

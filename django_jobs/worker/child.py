@@ -17,8 +17,6 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -33,6 +31,7 @@ from django_jobs.records import ClaimedTask, Outcome
 from django_jobs.worker import logs, orphans, processes, tidying
 from django_jobs.worker.capture import capture_logs
 from django_jobs.worker.coroutines import Loop
+from django_jobs.worker.doom import to_the_death
 from django_jobs.worker.executor import Executor
 from django_jobs.worker.timeouts import Interruptions
 from django_jobs.worker.wire import Channel
@@ -155,7 +154,7 @@ class _Child:
             worker.join()
 
     def _work(self) -> None:
-        with _to_the_death("slot_failed"):
+        with to_the_death("slot_failed"):
             while (task := self.inbox.get()) is not None:
                 if self.is_worn_out:
                     self._return([task.id])
@@ -171,7 +170,7 @@ class _Child:
         """Send an outcome at once: the parent knows of it even if we die now."""
         if self.is_copy:
             os._exit(0)  # a task forked and forgot to end its copy
-        with _to_the_death("outcome_not_sent", task_id=outcome.id):
+        with to_the_death("outcome_not_sent", task_id=outcome.id):
             self._tidy_up_and_send(outcome)
 
     def _tidy_up_and_send(self, outcome: Outcome) -> None:
@@ -203,7 +202,7 @@ class _Child:
 
     def _read(self) -> None:
         # When the parent is gone, whatever runs here is nobody's any more.
-        with _to_the_death("reader_failed"):
+        with to_the_death("reader_failed"):
             while True:
                 for message in self.channel.receive():
                     self._obey(*message)
@@ -245,21 +244,3 @@ class _Child:
                 self.inbox.put(None)
                 return ids
             ids.append(task.id)
-
-
-@contextmanager
-def _to_the_death(event: str, **fields: Any) -> Iterator[None]:
-    """Kill this process when that fails, whoever else runs in it.
-
-    The parent notices a death. Of a thread that ended, or a coroutine, it would hear
-    nothing, and the task would count as running for ever.
-    """
-    try:
-        yield
-    except BaseException as error:
-        try:
-            # Without a parent there is nobody to tell.
-            if not isinstance(error, (EOFError, ConnectionError)):
-                events.log(logger, logging.CRITICAL, event, exc_info=True, **fields)
-        finally:
-            processes.kill_with_group(os.getpid())

@@ -18,6 +18,7 @@ from django_jobs.exceptions import (
 )
 from django_jobs.records import ClaimedTask, Outcome
 from django_jobs.worker import copies, leftovers
+from django_jobs.worker.doom import to_the_death
 from django_jobs.worker.tidying import fresh_context
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class Loop:
     async def _run(self, task: ClaimedTask) -> None:
         leftovers.coroutine.set(task.id)
         try:
-            outcome = await self._executor.run_async(task, self._watched)
+            with to_the_death("coroutine_failed", task_id=task.id):
+                outcome = await self._executor.run_async(task, self._watched)
             self._report(outcome)
         finally:
             self._interruptible.pop(task.id, None)
@@ -255,7 +257,10 @@ class Interruptible:
 
 def _freed(group: BaseExceptionGroup[Any]) -> BaseException:
     """Return the interruption that a task group has wrapped, else the group."""
-    interruptions, rest = group.split(TaskInterruption)
+    try:
+        interruptions, rest = group.split(TaskInterruption)
+    except RecursionError:  # what we have raised is not as deep
+        return group
     found: BaseException | None = interruptions
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]

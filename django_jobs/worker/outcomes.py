@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from django_jobs import events, retries
@@ -13,13 +14,14 @@ from django_jobs.definitions import TaskDefinition
 from django_jobs.exceptions import (
     InvalidArguments,
     InvalidResult,
+    JobsError,
     SoftTimeLimitExceeded,
 )
-from django_jobs.records import ErrorRecord, Outcome
+from django_jobs.records import Outcome
 from django_jobs.serializers import dumps
-from django_jobs.states import Reason, Verdict
+from django_jobs.states import Verdict
 from django_jobs.texts import clean
-from django_jobs.tracebacks import class_path, record_error
+from django_jobs.tracebacks import name_of, record_error
 from django_jobs.worker.attempt import Attempt
 
 logger = logging.getLogger("django_jobs")
@@ -63,43 +65,34 @@ def _encode(definition: TaskDefinition[Any, Any], value: Any) -> str | None:
 
 def say(attempt: Attempt, event: str) -> None:
     """Log an error of ours about a run, while the exception is being handled."""
-    task = attempt.task
-    events.log(
-        logger,
-        logging.ERROR,
-        event,
-        exc_info=True,
-        task=task.name,
-        task_id=task.id,
-    )
+    fields: dict[str, Any] = {"task": attempt.task.name, "task_id": attempt.task.id}
+    try:
+        events.log(logger, logging.ERROR, event, exc_info=True, **fields)
+    except BaseException:  # somebody's handler has looked at it
+        events.log(logger, logging.ERROR, event, **fields)
 
 
 def failure(attempt: Attempt, error: BaseException) -> Outcome:
     """Decide about a run that raised, whatever its error does when it is looked at."""
     try:
-        return _decide(attempt, error)
+        return _decide(attempt, error, attempt.definition.policy)
     except BaseException as problem:
         say(attempt, "error_unreadable")
-        words = (
-            f"{type(error).__name__} (looking at it raised {type(problem).__name__})"
-        )
-        return Outcome(
-            attempt.task.id,
-            attempt.task.lease,
-            Verdict.FAILED,
-            attempt.started,
-            time.monotonic(),
-            reason=Reason.CORRUPT,
-            error=ErrorRecord(class_path(type(error)), words, "", ""),
-        )
+        words = f"looking at the error raised {name_of(type(problem))}"
+    # Another attempt may be worth while all the same; no code of the task is asked.
+    policy = replace(attempt.definition.policy, backoff=None)
+    outcome = _decide(attempt, JobsError(words), policy)
+    return outcome._replace(error=record_error(error)._replace(message=words))
 
 
-def _decide(attempt: Attempt, error: BaseException) -> Outcome:
+def _decide(
+    attempt: Attempt, error: BaseException, policy: retries.RetryPolicy
+) -> Outcome:
     """Decide about a run that raised."""
     task = attempt.task
     verdict, delay, reason = retries.decide(
         error,
-        attempt.definition.policy,
+        policy,
         attempt=task.attempt,
         crashes=task.crashes,
         max_attempts=task.max_attempts,
@@ -111,7 +104,7 @@ def _decide(attempt: Attempt, error: BaseException) -> Outcome:
         # It is raised by its class, which is all that a thread can be sent.
         error.args = (f"longer than its soft limit of {limit:g} s",)
     metadata = None
-    with suppress(Exception):  # it may be what the task failed with
+    with suppress(BaseException):  # it may be what the task failed with
         metadata = attempt.context.changed_metadata()
     return Outcome(
         task.id,

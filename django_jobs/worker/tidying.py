@@ -80,12 +80,13 @@ def fresh_context() -> Context:
 
 def is_shortage(error: BaseException) -> bool:
     """Tell whether the process has no memory, descriptors or processes left."""
-    with suppress(Exception):  # that of a task may do anything when it is asked
+    with suppress(BaseException):  # that of a task may do anything when it is asked
         if isinstance(error, OSError):
             return error.errno in _SHORTAGES
         if isinstance(error, RuntimeError):
             return str(error) == "can't start new thread"
-    return isinstance(error, MemoryError)
+        return isinstance(error, MemoryError)
+    return False
 
 
 class Surroundings:

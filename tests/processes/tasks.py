@@ -531,4 +531,4 @@ async def async_murmur() -> None:
 
 
 # Here, so that a worker knows their tasks: this module is the one it looks for.
-from tests.processes import wrecking  # noqa: E402, F401
+from tests.processes import oddities, wrecking  # noqa: E402, F401

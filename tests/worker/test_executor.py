@@ -181,7 +181,8 @@ def test_an_error_that_leaves_when_it_is_looked_at_does_not(
 
 def test_a_backoff_that_leaves_costs_only_its_task(run: Run) -> None:
     outcome = run(tasks.fail_with_a_backoff_that_leaves)
-    assert (outcome.verdict, outcome.reason) == (Verdict.FAILED, Reason.CORRUPT)
+    assert outcome.verdict is Verdict.RETRY
+    assert outcome.delay > 0
     assert outcome.error is not None
     assert outcome.error.exception_class == "builtins.ValueError"
 

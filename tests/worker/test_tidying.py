@@ -11,6 +11,7 @@ import timeit
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,12 +116,21 @@ def test_a_shortage_is_told_from_other_errors(
     assert is_shortage(error) is is_one
 
 
-def test_an_error_that_cannot_be_asked_is_no_shortage() -> None:
+@pytest.mark.parametrize("raised", [ValueError, SystemExit])
+def test_an_error_that_cannot_be_asked_is_no_shortage(
+    raised: type[BaseException],
+) -> None:
     class Silent(RuntimeError):
         def __str__(self) -> str:
-            raise ValueError("not even this")
+            raise raised("not even this")
+
+    class Disguised(Exception):
+        @property
+        def __class__(self) -> Any:
+            raise raised("not even this")
 
     assert is_shortage(Silent()) is False
+    assert is_shortage(Disguised()) is False
 
 
 def test_attempts_share_no_decimals_and_begin_with_those_of_the_project(
