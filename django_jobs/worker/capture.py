@@ -6,33 +6,50 @@ import logging
 from collections import deque
 from contextvars import ContextVar
 
-#: Lines kept per attempt.
+from django_jobs.texts import clean
+from django_jobs.tracebacks import name_of
+
+#: Lines kept per attempt, and their bytes unless it is said.
 MAX_LINES = 200
+MOST_BYTES = 32 * 1024
+#: For the line that tells of those that were dropped.
+_ROOM = 48
 
 _FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 class LogTail:
-    """The last lines that one attempt logged."""
+    """The last lines that one attempt logged, ``most`` bytes of them.
 
-    __slots__ = ("dropped", "records")
+    Lines and not records: those would keep whatever was passed to the logger, and the
+    frames of exceptions with all that is in them, for as long as the attempt runs.
+    """
 
-    def __init__(self) -> None:
-        self.records: deque[logging.LogRecord] | None = None
+    __slots__ = ("dropped", "lines", "most", "size")
+
+    def __init__(self, most: int = MOST_BYTES) -> None:
+        self.lines: deque[str] | None = None
         self.dropped = 0
+        self.most = most
+        self.size = 0
 
     def add(self, record: logging.LogRecord) -> None:
-        if self.records is None:
-            self.records = deque(maxlen=MAX_LINES)
-        if len(self.records) == MAX_LINES:
+        line = _line(record)
+        if len(line) > self.most // 4:  # of one line its start and its end will do
+            line = clean(line, self.most // 4)
+        if self.lines is None:
+            self.lines = deque()
+        self.lines.append(line)
+        self.size += len(line) + 1
+        while len(self.lines) > MAX_LINES or self.size > self.most - _ROOM:
+            self.size -= len(self.lines.popleft()) + 1
             self.dropped += 1
-        self.records.append(record)
 
     def text(self) -> str | None:
         """Return the lines, None when nothing was logged."""
-        if self.records is None:
+        if self.lines is None:
             return None
-        lines = [_line(record) for record in self.records]
+        lines = [*self.lines]
         if self.dropped:
             lines.insert(0, f"[{self.dropped} earlier lines dropped]")
         return "\n".join(lines)
@@ -42,7 +59,7 @@ def _line(record: logging.LogRecord) -> str:
     try:
         return _FORMAT.format(record)
     except Exception as error:
-        return f"[a log line that cannot be formatted: {type(error).__name__}]"
+        return f"[a log line that cannot be formatted: {name_of(type(error))}]"
 
 
 _tail: ContextVar[LogTail | None] = ContextVar("django_jobs_log_tail", default=None)
@@ -81,8 +98,8 @@ def was_not_handled(record: logging.LogRecord) -> bool:
     return True
 
 
-def new_tail() -> LogTail:
+def new_tail(most: int = MOST_BYTES) -> LogTail:
     """Start the tail of an attempt in the current context."""
-    tail = LogTail()
+    tail = LogTail(most)
     _tail.set(tail)
     return tail

@@ -147,7 +147,7 @@ class Executor:
             task=task,
             definition=definition,
             context=context,
-            tail=new_tail(),
+            tail=new_tail(conf().LOG_MAX_BYTES),
             started=started,
             soft_time_limit=soft_limit,
             database=self.database,

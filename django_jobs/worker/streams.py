@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import threading
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 #: Longest text without a line's end that is held back, in characters.
@@ -36,11 +37,11 @@ class LineLogger(io.TextIOBase):
 
     def write(self, text: str) -> int:
         thread = threading.current_thread()
-        held = self._held.pop(thread, "") + text
-        if held.endswith("\n") or len(held) > MOST_HELD:
-            self._emit(held)
-        elif held:
-            self._held[thread] = held
+        for part, is_last in _parts(self._held.pop(thread, ""), text):
+            if is_last and not part.endswith("\n"):
+                self._held[thread] = part
+            else:
+                self._emit(part)
         return len(text)
 
     def flush(self) -> None:
@@ -101,3 +102,19 @@ class LineLogger(io.TextIOBase):
     def buffer(self) -> object:
         """The bytes beneath; who writes there writes past us."""
         return getattr(self._stream, "buffer", None)
+
+
+def _parts(held: str, text: str) -> Iterator[tuple[str, bool]]:
+    """Yield parts that are not too long, up to the end of a line where there is one.
+
+    With the last one comes True: what is written next may go on with it. Each is
+    formatted, and lives, by itself: all at once would take several times the memory.
+    """
+    start = 0
+    while len(held) + len(text) - start > MOST_HELD:
+        end = start + MOST_HELD - len(held)
+        end = text.rfind("\n", start, end) + 1 or end
+        yield held + text[start:end], False
+        held, start = "", end
+    if rest := held + text[start:]:
+        yield rest, True

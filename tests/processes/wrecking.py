@@ -395,6 +395,65 @@ def fork_bomb(path: str, generations: int, leaves: bool, pause: float) -> None:
         time.sleep(pause)
 
 
+_MEGABYTE = 1 << 20
+
+
+def _print_at_once(megabytes: int) -> None:
+    text = "x" * (100 * _MEGABYTE)
+    for _ in range(megabytes // 100):
+        print(text)  # noqa: T201
+
+
+def _write_parts(part: str) -> Callable[[int], None]:
+    def write(megabytes: int) -> None:
+        text = part * (_MEGABYTE // len(part))
+        for _ in range(megabytes):
+            sys.stdout.write(text)
+
+    return write
+
+
+def _write_bytes(megabytes: int) -> None:
+    for _ in range(megabytes):
+        sys.stdout.buffer.write(b"\0\xff" * (_MEGABYTE // 2))
+    sys.stdout.buffer.flush()
+
+
+def _have_a_program_write(megabytes: int) -> None:
+    subprocess.run(["head", "-c", str(megabytes * _MEGABYTE), "/dev/zero"], check=True)
+
+
+def _log(megabytes: int) -> None:
+    for _ in range(megabytes // 10):
+        logging.getLogger("flood").warning("%s", "x" * (10 * _MEGABYTE))
+
+
+#: Ways to write so many megabytes to the terminal.
+FLOODS: dict[str, Callable[[int], None]] = {
+    "100 MB at once": _print_at_once,
+    "without a line's end": _write_parts("x"),
+    "many lines": _write_parts(f"{'x' * 63}\n"),
+    "empty lines": _write_parts("\n"),
+    "bytes": _write_bytes,
+    "a program": _have_a_program_write,
+    "logged": _log,
+}
+
+
+@task
+def flood(kind: str, megabytes: int) -> float:
+    """Return how many megabytes more than before this process had at most."""
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _peak()
+    FLOODS[kind](megabytes)
+    return _peak() - before
+
+
+def _peak() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 # -- who does not listen ---------------------------------------------------------------
 
 

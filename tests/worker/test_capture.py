@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -63,6 +64,37 @@ def test_exactly_as_many_lines_as_fit_drop_none() -> None:
     for number in range(MAX_LINES):
         logger.info("line %s", number)
     assert "dropped" not in text_of(tail)
+
+
+def test_long_lines_keep_their_start_and_their_end() -> None:
+    tail = new_tail(4096)
+    logger.info("<%s>", "x" * 10_000_000)
+    line = text_of(tail)
+    assert len(line) <= 1024 + 40
+    assert "tests.capture: <xxx" in line
+    assert line.endswith("xxx>")
+    assert "bytes left out" in line
+
+
+def test_of_many_long_lines_the_last_bytes_are_kept() -> None:
+    tail = new_tail(4096)
+    for number in range(50):
+        logger.info("%s %s", "x" * 500, number)
+    assert len(text_of(tail)) < 4096 + 40
+    assert text_of(tail).endswith(" 49")
+    assert text_of(tail).startswith("[43 earlier lines dropped]\n")
+
+
+def test_nothing_that_was_logged_is_kept_alive() -> None:
+    class Large:
+        pass
+
+    tail, large = LogTail(), Large()
+    alive = weakref.ref(large)
+    tail.add(logging.makeLogRecord({"msg": "%s", "args": (large,)}))
+    del large
+    assert alive() is None
+    assert "Large object" in text_of(tail)
 
 
 def test_a_traceback_is_kept() -> None:

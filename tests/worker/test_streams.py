@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,8 +83,36 @@ def test_empty_lines_are_no_records() -> None:
 
 def test_what_never_ends_is_written_in_parts() -> None:
     out, logger = stream()
-    logger.write("x" * (streams.MOST_HELD + 1))
-    assert len(out.getvalue()) > streams.MOST_HELD
+    logger.write("a" * 10)
+    assert logger.write("x" * (2 * streams.MOST_HELD)) == 2 * streams.MOST_HELD
+    logger.write("z\n")
+    parts = out.getvalue().splitlines()
+    assert len(parts) == 3
+    assert all(len(each) < streams.MOST_HELD + 20 for each in parts)
+    text = "".join(each.removeprefix("INFO stdout <")[:-1] for each in parts)
+    assert text == "a" * 10 + "x" * (2 * streams.MOST_HELD) + "z"
+
+
+def test_many_lines_at_once_are_parted_between_two_of_them() -> None:
+    out, logger = stream()
+    lines = [f"line {number}" for number in range(50_000)]
+    logger.write("\n".join(lines))
+    logger.finish()
+    parts = out.getvalue().removesuffix(">\n").split(">\nINFO stdout <")
+    assert len(parts) > 5
+    assert all(len(each) <= streams.MOST_HELD + 20 for each in parts)
+    assert "\n".join(parts) == "INFO stdout <" + "\n".join(lines)
+
+
+def test_a_huge_text_is_not_formatted_at_once() -> None:
+    with Path("/dev/null").open("w") as out:
+        logger = LineLogger(out, "stdout", logging.INFO, JsonFormatter())
+        text = "x\0" * 5_000_000
+        tracemalloc.start()
+        logger.write(text)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert most < 5_000_000
 
 
 def test_threads_do_not_mix_their_lines() -> None:
