@@ -56,6 +56,8 @@ class Crew:
         self.finished = 0
         self.returned = 0
         self._worker_id = ""
+        #: Why the last child that could not start could not.
+        self._broken = ""
         self._selector = selector
         self._report = report
 
@@ -183,11 +185,21 @@ class Crew:
             self._returned(child, details[0], now)
         elif verb == "ready" and child.phase is Phase.STARTING:
             child.phase = Phase.READY
+            self._broken = ""
         elif verb == "broken":
-            text = str(details[0])
-            events.log(logger, logging.ERROR, "child_cannot_start", traceback=text)
+            self._say_broken(str(details[0]))
         elif verb == "worn out":
             self._replace(child, is_broken=bool(details[0]))
+
+    def _say_broken(self, text: str) -> None:
+        """Say why a child cannot start; in a line when the one before said the same."""
+        told: dict[str, Any]
+        if text == self._broken:
+            told = {"error": text.strip().rpartition("\n")[2]}
+        else:
+            told = {"traceback": text}
+        self._broken = text
+        events.log(logger, logging.ERROR, "child_cannot_start", **told)
 
     def _replace(self, child: Child, *, is_broken: bool) -> None:
         """Replace a child to which a task has done what cannot be put right."""

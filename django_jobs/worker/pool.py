@@ -184,6 +184,8 @@ class Pool:
         self._next_start = 0.0
         #: How often in a row children could not be started.
         self.failures = 0
+        #: It can start children here, if there is room for them.
+        self.has_started = False
 
     def __iter__(self) -> Iterator[Child]:
         return iter(self.children)
@@ -212,16 +214,19 @@ class Pool:
             # No descriptors, no memory, the fork server was killed: try again.
             self.failures += 1
             self._next_start = time.monotonic() + 1
-            events.log(
-                logger,
-                logging.ERROR,
-                "child_not_started",
-                exc_info=True,
-                failures=self.failures,
-            )
+            if self.failures == 1:
+                events.log(logger, logging.ERROR, "child_not_started", exc_info=True)
         else:
-            self.failures = 0
+            self._started()
         return started
+
+    def _started(self) -> None:
+        self.has_started = True
+        if self.failures:
+            events.log(
+                logger, logging.WARNING, "children_started", failures=self.failures
+            )
+        self.failures = 0
 
     def remove(self, child: Child) -> None:
         """Take a dead child out; many deaths in short order delay the next start."""

@@ -158,7 +158,8 @@ class Supervisor:
             # Not before: the first one is not there until the project is loaded, and
             # the heartbeat must not wait for that as this loop does.
             self.crew.start_missing(self.identity.worker.id)
-        if self.pool.failures >= MOST_FAILURES:
+        # One that had children waits for room, and what runs goes on.
+        if self.pool.failures >= MOST_FAILURES and not self.pool.has_started:
             events.log(
                 logger, logging.CRITICAL, "no_children", failures=self.pool.failures
             )

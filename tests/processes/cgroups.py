@@ -36,13 +36,18 @@ class Cgroup:
         self.path = ROOT / folder / f"django_jobs_test_{os.getpid()}_{controller}"
         try:
             self.path.mkdir()
-            (self.path / files[0]).write_text(str(limit))
+            self._file = self.path / files[0]
+            self.limit(limit)
         except OSError as error:
             self.remove()
             raise CannotConfine(f"no control group for {controller}: {error}") from None
         for file in files[1:]:
             with suppress(OSError):  # swap is not accounted for everywhere
                 (self.path / file).write_text(str(limit))
+
+    def limit(self, limit: int) -> None:
+        """Change the limit, also to less than what there is now."""
+        self._file.write_text(str(limit))
 
     def add(self, pids: Iterable[int]) -> None:
         for pid in pids:

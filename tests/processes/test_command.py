@@ -22,7 +22,7 @@ from django.db import connection
 
 from django_jobs import __version__
 from django_jobs.management.commands import jobworker
-from django_jobs.models import Worker
+from django_jobs.models import Task, Worker
 from django_jobs.worker import pool
 from django_jobs.worker.options import WorkerOptions
 from tests.processes import tasks
@@ -394,3 +394,26 @@ def test_a_database_in_memory_is_refused(start_worker: StartWorker) -> None:
     worker = start_worker(ready=False, DJANGO_JOBS_TEST_NAME_DEFAULT=":memory:")
     assert worker.wait() == 1
     assert "in memory, where no other process sees it" in worker.output()
+
+
+def test_a_project_that_cannot_be_loaded_is_a_clear_error(
+    start_worker: StartWorker,
+) -> None:
+    worker = start_worker(ready=False, JOBS_TEST_IMPORT="tests.processes.not_there")
+    assert worker.wait() == 1
+    assert worker.output().endswith("No module named 'tests.processes.not_there'\n")
+
+
+def test_a_project_that_only_children_cannot_load_is_told_once(
+    start_worker: StartWorker,
+) -> None:
+    name = "tests.processes.broken_below"
+    worker = start_worker("--processes", "1", JOBS_TEST_IMPORT=name)
+    tasks.noop.enqueue()
+    wait_for(lambda: worker.output().count("event=child_cannot_start") > 3)
+    assert worker.output().count("Traceback") == 1
+    words = 'error="ImportError: this module is broken below the worker"'
+    assert words in worker.output()
+    # Nobody took it from those who could run it.
+    assert Task.objects.filter(state="READY", attempt=0).exists()
+    assert worker.stop() == 0

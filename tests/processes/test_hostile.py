@@ -18,6 +18,7 @@ from django_jobs.worker.processes import pid_start
 from tests.processes import tasks
 from tests.processes.conftest import StartWorker
 from tests.processes.harness import census, finished, is_alive, lines, wait_for
+from tests.processes.proc import parent_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -192,12 +193,12 @@ def test_a_task_that_changes_the_alarm_does_not_disarm_the_next_one(
 
 
 def _kill_fork_server(child: int) -> None:
-    os.kill(_parent_of(child), signal.SIGKILL)
+    os.kill(parent_of(child), signal.SIGKILL)
 
 
 def _break_fork_server(child: int) -> None:
     """Leave it no descriptor for the next child: it ends by an error."""
-    resource.prlimit(_parent_of(child), resource.RLIMIT_NOFILE, (9, 9))
+    resource.prlimit(parent_of(child), resource.RLIMIT_NOFILE, (9, 9))
     os.kill(child, signal.SIGKILL)
 
 
@@ -213,11 +214,6 @@ def test_the_end_of_the_fork_server_stops_nothing(
         assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
     assert worker.stop() == 0
     assert census() == {"tasks": 0, "results": 3, "dead letters": 0}
-
-
-def _parent_of(pid: int) -> int:
-    stat = Path(f"/proc/{pid}/stat").read_text()
-    return int(stat.rpartition(")")[2].split()[1])
 
 
 def test_a_running_task_is_revoked_within_a_second(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from tests.processes.harness import (
     lines,
     wait_for,
 )
+from tests.processes.proc import parent_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
 
@@ -103,3 +106,53 @@ def test_a_fork_bomb_is_gone_two_seconds_after_its_limit(
     assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
     assert set(Result.objects.values_list("attempt", flat=True)) == {1}
     assert census() == {"tasks": 0, "results": 2, "dead letters": 1}
+
+
+def test_without_processes_the_worker_waits_and_says_so_once(
+    start_worker: StartWorker, request: pytest.FixtureRequest
+) -> None:
+    worker = start_worker("--processes", "2")
+    first, second = worker.children(2)
+    try:
+        group = Cgroup("pids", 1000)
+    except CannotConfine as error:
+        request.node.user_properties.append(("degraded", str(error)))
+        pytest.skip("the superuser has no other limit of processes")
+    try:
+        group.add([worker.pid, *descendants(worker.pid)])
+        group.limit(1)
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: "event=child_not_started" in worker.output())
+        # More often than a worker tries that has not had any child.
+        result = tasks.sleep.enqueue(12)
+        assert result.get(timeout=40) == "slept"
+        assert worker.output().count("event=child_not_started") == 1
+        assert worker.children() == [second]
+        group.limit(1000)
+        worker.children(2)
+        assert worker.output().count("event=children_started") == 1
+        assert worker.stop() == 0
+    finally:
+        group.remove()
+
+
+def test_a_fork_server_that_cannot_fork_is_replaced(
+    start_worker: StartWorker, request: pytest.FixtureRequest
+) -> None:
+    worker = start_worker("--processes", "1")
+    (child,) = worker.children()
+    server = parent_of(child)
+    try:
+        group = Cgroup("pids", 1)
+    except CannotConfine as error:
+        request.node.user_properties.append(("degraded", str(error)))
+        pytest.skip("the superuser has no other limit of processes")
+    try:
+        group.add([server])
+        os.kill(child, signal.SIGKILL)
+        assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
+        assert not is_alive(server)
+        assert worker.output().count("event=child_not_started") == 1
+        assert worker.stop() == 0
+    finally:
+        group.remove()

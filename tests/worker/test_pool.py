@@ -34,6 +34,26 @@ def test_without_room_the_fork_server_is_not_even_asked(
     assert caplog.records[0].exc_info[1].errno == errno.EAGAIN  # type: ignore[union-attr]
 
 
+def test_that_children_cannot_be_started_is_said_once_and_so_is_the_end_of_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pool, "start_fork_server", lambda: None)
+    monkeypatch.setattr(pool, "Child", lambda *args: object())
+    children = Pool(WorkerOptions(database="default", processes=1))
+    with caplog.at_level(logging.WARNING, "django_jobs"):
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", _refuse)
+            for _ in range(3):
+                children._next_start = 0
+                assert children.start_missing("me") == []
+        assert (children.failures, children.has_started) == (3, False)
+        children._next_start = 0
+        assert len(children.start_missing("me")) == 1
+    assert (children.failures, children.has_started) == (0, True)
+    events = [record.event for record in caplog.records]  # type: ignore[attr-defined]
+    assert events == ["child_not_started", "children_started"]
+
+
 def test_the_threads_that_tried_the_room_leave_it_again() -> None:
     before = threading.active_count()
     for _ in range(50):

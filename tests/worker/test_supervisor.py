@@ -94,6 +94,14 @@ def test_a_worker_that_cannot_start_children_stops_as_failed(make: Make) -> None
     assert (supervisor.shutdown.is_wanted, supervisor.has_failed) == (True, True)
 
 
+def test_a_worker_that_had_children_waits_for_room(make: Make) -> None:
+    supervisor, _ = make()
+    supervisor.pool.has_started = True
+    supervisor.pool.failures = MOST_FAILURES
+    supervisor._turn(now=0)
+    assert (supervisor.shutdown.is_wanted, supervisor.has_failed) == (False, False)
+
+
 def test_after_a_lost_lease_nothing_of_it_is_left(make: Make) -> None:
     supervisor, child = make()
     supervisor.dispatcher.take([claimed(), claimed()], now=0)
