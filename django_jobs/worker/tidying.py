@@ -41,6 +41,7 @@ _INT, _TERM, _PIPE, _CHLD = (
     *(int(signal.SIGPIPE), int(signal.SIGCHLD)),
 )
 _SET_MASK = int(signal.SIG_SETMASK)
+_TIMERS = int(signal.ITIMER_REAL), int(signal.ITIMER_VIRTUAL), int(signal.ITIMER_PROF)
 _NUMBERS = locale.LC_NUMERIC
 _OURS = logging.getLogger("django_jobs")
 
@@ -95,6 +96,8 @@ class Surroundings:
     def __init__(self) -> None:
         self._variables = _Variables.watch()
         self._mask = _signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        #: By one of these a task would end whoever runs when its time has come.
+        self._timers = [each for each in _TIMERS if not any(_signal.getitimer(each))]
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._folder = _open_folder()
@@ -124,6 +127,8 @@ class Surroundings:
             if not is_alone:
                 return True
             os.umask(self._umask)
+            for timer in self._timers:
+                _signal.setitimer(timer, 0)
             os.fchdir(self._folder)
         except OSError:
             return False

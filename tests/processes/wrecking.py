@@ -108,6 +108,12 @@ CHANGES: dict[str, Callable[[str], Any]] = {
 }
 #: Only the main thread may do these.
 SIGNALS: dict[str, Callable[[str], Any]] = {
+    # When its time has come, it would end whoever runs then.
+    "a timer": lambda folder: signal.setitimer(signal.ITIMER_REAL, 60),
+    "a timer of its own time": lambda folder: signal.setitimer(signal.ITIMER_PROF, 60),
+    "a timer of the processor": lambda folder: signal.setitimer(
+        signal.ITIMER_VIRTUAL, 60
+    ),
     "signals": _change_signals,
     "blocked signals": lambda folder: _block_all(),
 }
@@ -149,6 +155,7 @@ def state() -> dict[str, str]:
         "decimals": str(decimal.getcontext()),
         "context": spoken.get(),
         "signals": str([signal.getsignal(each) for each in _SHOWN_SIGNALS]),
+        "timers": str([signal.getitimer(each) > (0, 0) for each in range(3)]),
         "blocked signals": str(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         "process": str(os.getpid()),
     }
