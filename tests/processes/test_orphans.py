@@ -71,7 +71,7 @@ def test_what_a_dead_child_has_started_is_gone_within_two_seconds(
     if end == "crash":
         wrecking.leave_offspring.enqueue(str(doomed.path), "crash")
     else:
-        limited = wrecking.leave_offspring.using(time_limit=2)
+        limited = wrecking.leave_offspring.using(time_limit=4)
         limited.enqueue(str(doomed.path), "stay")
         assert doomed.alive() == KINDS
         wait_for(lambda: "killed_for" in worker.output())
