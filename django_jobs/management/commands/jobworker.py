@@ -22,7 +22,7 @@ from django_jobs.conf import conf
 from django_jobs.management.explaining import why_not_migrated
 from django_jobs.options import did_you_mean
 from django_jobs.store import get_store
-from django_jobs.worker import logs, pool
+from django_jobs.worker import logs, pool, terminal
 from django_jobs.worker.options import (
     WorkerOptions,
     check_name,
@@ -47,11 +47,12 @@ class Command(BaseCommand):
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         # Before the system checks: what they print shall have the format, too.
-        logs.configure(options["log_format"], _log_level(options))
-        with logs.everything_in(options["log_format"]):
-            if options["log_format"] == "json":
-                options["stderr"] = options.get("stderr") or sys.stderr
-            return super().execute(*args, **options)
+        with terminal.patient_streams():
+            logs.configure(options["log_format"], _log_level(options))
+            with logs.everything_in(options["log_format"]):
+                if options["log_format"] == "json":
+                    options["stderr"] = options.get("stderr") or sys.stderr
+                return super().execute(*args, **options)
 
     def handle(self, *args: Any, **options: Any) -> None:
         given = self._options(options)
