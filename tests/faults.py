@@ -121,7 +121,8 @@ class Faults:
             trouble = self._troubles[self._next % len(self._troubles)]
             self._next += 1
             name = threading.current_thread().name
-            self.struck.append(Struck(name, call, trouble))
+            # Without the connection: that is not to outlive those who use it.
+            self.struck.append(Struck(name, call._replace(raw=None), trouble))
             return trouble
 
 
@@ -230,8 +231,6 @@ _DEADLOCK = 1213
 
 
 def _mysql() -> list[Trouble]:
-    from pymysql import err
-
     def refusing(code: int, words: str) -> Strike:
         state = "40001" if code == _DEADLOCK else "HY000"
         raising = (
@@ -247,7 +246,8 @@ def _mysql() -> list[Trouble]:
         return refuse
 
     def lose(raw: Any) -> None:
-        raise err.OperationalError(2013, "Lost connection to server (timed out)")
+        words = "Lost connection to server (timed out)"
+        raise connection.Database.OperationalError(2013, words)
 
     def cut(raw: Any) -> None:
         if raw._sock is not None:

@@ -16,6 +16,7 @@ from django_jobs.conf import conf
 from django_jobs.failpoints import reach
 from django_jobs.records import ClaimedTask, Demand, Outcome
 from django_jobs.store.completing import CARRIED
+from django_jobs.store.connecting import close_unless_whole, connected
 from django_jobs.store.dialect import MOST_COUNTED, as_id, own_transaction
 from django_jobs.store.errors import LOST_CODES, RETRY_CODES, mysql_code
 from django_jobs.store.inserting import MOST_ROWS, in_chunks
@@ -154,13 +155,16 @@ class MySQLStore(PortableStore):
 
         Never inside the caller's transaction: what else was in it is lost then.
         """
-        for _ in range(0 if self.connection.in_atomic_block else REPEATS):
+        connection = connected(self.connection)
+        is_ours = connection.autocommit and not connection.in_atomic_block
+        for _ in range(REPEATS if is_ours else 0):
             try:
                 with self._read_committed():
                     return work()
             except OperationalError as error:
                 if mysql_code(error) not in RETRY_CODES:
                     raise
+                close_unless_whole(connection)
             self.pause()
         with self._read_committed():
             return work()
@@ -171,8 +175,7 @@ class MySQLStore(PortableStore):
 
     @contextmanager
     def _read_committed(self) -> Iterator[None]:
-        connection = self.connection
-        connection.ensure_connection()
+        connection = connected(self.connection)
         if not connection.in_atomic_block and connection.isolation_level != COMMITTED:
             # For the next transaction only.
             self.run("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")

@@ -19,6 +19,7 @@ from django_jobs.context import TaskContext
 from django_jobs.records import ClaimedTask
 from django_jobs.states import State
 from django_jobs.store import Store, get_store
+from django_jobs.store.connecting import close_unless_whole
 from django_jobs.store.errors import is_conflict
 
 logger = logging.getLogger("django_jobs")
@@ -45,7 +46,11 @@ def run_atomically(
             with transaction.atomic(using=database, durable=True):
                 work()
         except Exception as error:
-            if run == MOST_RUNS or is_committed() or not is_conflict(error):
+            # Else the transaction is over, and nobody knows how.
+            is_whole = close_unless_whole(connections[database])
+            if run == MOST_RUNS or is_committed() or not is_whole:
+                raise
+            if not is_conflict(error):
                 raise
             events.log(logger, logging.INFO, "atomic_conflict", run=run)
         else:

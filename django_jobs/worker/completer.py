@@ -19,6 +19,7 @@ from django.db import connections
 
 from django_jobs import events
 from django_jobs.store import Store
+from django_jobs.store.connecting import close_unless_whole, connected
 from django_jobs.store.errors import is_contended, is_not_migrated
 from django_jobs.worker.outage import (
     LONGEST_PAUSE,
@@ -135,6 +136,7 @@ class Completer:
             try:
                 connection = connections[self.store.alias]
                 with self.turn, watch.call(job.name, connection, deadline=deadline):
+                    connected(connection)
                     job.answer = job.work(self.store)
             except Exception as error:
                 self._after_failure(job, error)
@@ -146,7 +148,9 @@ class Completer:
 
     def _after_failure(self, job: Job, error: Exception) -> None:
         job.failures += 1
-        if not is_contended(error):
+        if is_contended(error):
+            close_unless_whole(connections[self.store.alias])
+        else:
             # Whatever state the connection is in, a new one is in a better one.
             connections[self.store.alias].close()
         is_passing = is_trouble(error) or is_contended(error) or is_not_migrated(error)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from django_jobs.models import DeadLetter, Result, Task
+from django_jobs.models import DeadLetter, Result, Task, Worker
 from django_jobs.records import Demand
 from django_jobs.states import Reason, Verdict
 from django_jobs.store import Store, get_store
 from django_jobs.store.mysql import REPEATS, MySQLStore
+from tests.faults import Faults, IsMeant, Mode, Trouble, troubles
+from tests.statements import watched
 from tests.store.samples import (
     WORKER,
     be_alive,
     claim,
     claim_new,
     insert,
+    new_worker,
     on_both,
     outcome,
 )
@@ -240,3 +245,33 @@ def longest_statement() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@max_allowed_packet")
         return int(cursor.fetchone()[0])
+
+
+#: After these a transaction is repeated.
+CONFLICTS = [
+    trouble
+    for trouble in troubles(Mode.BEFORE)
+    if trouble.words.startswith(("Deadlock", "Lock wait", "Record has changed"))
+]
+
+
+def switching(place: int) -> IsMeant:
+    """Mean one of the switches of a connection to a transaction and back."""
+    places = itertools.count(1)
+    return lambda call, _: call.text == "SET AUTOCOMMIT" and next(places) == place
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+@pytest.mark.parametrize("trouble", CONFLICTS, ids=str)
+def test_nothing_is_written_where_nobody_commits(
+    store: MySQLStore, pauses: list[int], trouble: Trouble, place: int
+) -> None:
+    faults = Faults()
+    faults.spared.clear()
+    with watched(faults):
+        faults.arm([trouble], switching(place))
+        with suppress(OperationalError):  # at the opening: who asks does so again
+            store.register(new_worker(), 30)
+        assert faults.struck
+        store.register(new_worker(id=WORKER), 30)
+    assert Worker.objects.filter(pk=WORKER).exists()

@@ -130,6 +130,24 @@ def test_a_commit_that_never_came_is_a_failure_or_made_good(
     assert Task.objects.exists() is not done
 
 
+def test_a_conflict_behind_the_commit_is_not_a_reason_to_run_again(
+    requires: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    requires("mysql")
+    caplog.set_level("INFO", "django_jobs")
+    hands, task = claim()
+    before: list[str] = []
+
+    def is_meant(call: Any, count: int) -> bool:
+        before.append(call.verb)
+        return before[-2:] == ["commit", "execute"] and call.text == "SET AUTOCOMMIT"
+
+    outcome = run(hands, task, troubles(Mode.BEFORE)[0], is_meant)
+    assert (outcome.verdict, outcome.recorded) == (Verdict.SUCCESSFUL, True)
+    assert events(caplog) == ["commit_answer_lost", "successful"]
+    assert Queue.objects.count() == 1
+
+
 def test_while_nobody_answers_the_fence_keeps_the_outcome(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

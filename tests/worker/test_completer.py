@@ -18,6 +18,8 @@ from django_jobs.worker import outage
 from django_jobs.worker.completer import Completer, Job
 from tests.worker.parts import PATIENCE
 
+pytestmark = pytest.mark.django_db(transaction=True)
+
 Start = Callable[[], tuple[Completer, "SimpleQueue[Job]"]]
 
 
@@ -156,11 +158,50 @@ def test_a_new_connection_is_used_after_a_failure(
 ) -> None:
     completer, done = start()
     closed: list[str] = []
-    connection = type("Connection", (), {"close": lambda self: closed.append("x")})
+    does = {
+        "ensure_connection": lambda self: None,
+        "close": lambda self: closed.append("x"),
+    }
+    connection = type("Connection", (), does)
     connections = {completer.store.alias: connection()}
     monkeypatch.setattr(module, "connections", connections)
     run(completer, done, Job("x", failing(3), len))
     assert len(closed) == 3
+
+
+def test_a_connection_that_an_error_left_between_transactions_is_replaced(
+    start: Start,
+) -> None:
+    completer, done = start()
+    seen: list[bool] = []
+
+    def work(store: Store) -> None:
+        connection = connections[store.alias]
+        seen.append(connection.get_autocommit())
+        if len(seen) == 1:
+            connection.set_autocommit(False)
+            raise Deadlock
+
+    run(completer, done, Job("x", work, lambda answer: None))
+    assert seen == [True, True]
+
+
+def test_a_connection_that_was_opened_in_part_is_replaced(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    completer, done = start()
+    wrapper, settled = type(connections[completer.store.alias]), list[object]()
+    settle = wrapper.init_connection_state
+
+    def refuse_first(connection: Any) -> None:
+        settled.append(connection)
+        if len(settled) == 1:
+            raise Deadlock
+        settle(connection)
+
+    monkeypatch.setattr(wrapper, "init_connection_state", refuse_first)
+    run(completer, done, Job("x", lambda store: store.now(), lambda answer: None))
+    assert len(settled) == 2
 
 
 def test_closing_gives_up_what_still_fails(start: Start) -> None:

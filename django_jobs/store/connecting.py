@@ -1,0 +1,31 @@
+"""A connection is whole, or it is closed.
+
+Django keeps a connection on which opening it, or the begin or the end of a transaction,
+has failed half way, and takes it for whole the next time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def connected(connection: Any) -> Any:
+    """Return a connection that is open, with all that its session is to be set to."""
+    try:
+        connection.ensure_connection()
+    except Exception:
+        connection.close()
+        raise
+    return connection
+
+
+def close_unless_whole(connection: Any) -> bool:
+    """Close a connection that an error has left between transactions; False if it was.
+
+    It would be one whose transactions are managed by hand: all that follows would be
+    savepoints of one that nobody ever commits.
+    """
+    is_whole = bool(connection.autocommit or connection.in_atomic_block)
+    if not is_whole:
+        connection.close()
+    return is_whole
