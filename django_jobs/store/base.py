@@ -117,6 +117,10 @@ class Store(ABC):
         """Prolong the lease; False when it was over (the row is gone or expired)."""
 
     @abstractmethod
+    def is_alive(self, worker_id: str) -> bool:
+        """Tell whether the worker has its lease: then nobody took a task from it."""
+
+    @abstractmethod
     def sign_off(self, worker_id: str) -> int:
         """Give back what the worker still holds and delete its row; return how many."""
 

@@ -26,6 +26,7 @@ RENEW = """
 UPDATE {worker} SET expires_at = {later[%s]}, seen_at = {now}, state = %s, running = %s
 WHERE id = %s AND {alive}
 """
+IS_ALIVE = "SELECT 1 FROM {worker} WHERE id = %s AND {alive}"
 #: The tasks that a worker has.
 TASKS_OF_WORKER = """
 SELECT id, lease, crashes, revoke_requested FROM {running_task}
@@ -88,6 +89,9 @@ class Workers(Completing):
         self, worker_id: str, lease: float, *, state: str = "running", running: int = 0
     ) -> bool:
         return self.run(RENEW, [lease, state, running, self.to_id(worker_id)]) > 0
+
+    def is_alive(self, worker_id: str) -> bool:
+        return bool(self.rows(IS_ALIVE, [self.to_id(worker_id)]))
 
     @own_transaction
     def sign_off(self, worker_id: str) -> int:

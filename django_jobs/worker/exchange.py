@@ -63,8 +63,9 @@ class Exchange:
         self._asked_for = 0
         self._claims = 0
         self._last_start = 0.0
-        #: Identities of ours under which more may have been claimed than we know of.
-        self._doubtful: set[str] = set()
+        #: Identities of ours under which more may have been claimed than we know of,
+        #: and whose outcomes were rejected: perhaps since they were written before.
+        self._doubtful: dict[str, list[str]] = {}
         self._is_reconciling = False
         # When to look for tasks next, and the newest reason to believe in some.
         self._is_hungry = True
@@ -197,13 +198,12 @@ class Exchange:
         self._expect(due)
         self._asked_for -= wanted
         self._claims -= wanted > 0
-        if cycle.stale:
-            events.log(
-                logger, logging.WARNING, "stale_outcomes", task_ids=list(cycle.stale)
-            )
         if job.failures:
-            # The answer to a commit may have been lost, and tasks claimed by it.
-            self._doubtful.add(worker_id)
+            # The answer to a commit may have been lost, with tasks claimed by it, and
+            # with the news that the outcomes were written.
+            self._doubtful.setdefault(worker_id, []).extend(cycle.stale)
+        elif cycle.stale:
+            _say_stale(cycle.stale)
         now = time.monotonic()
         if worker_id != self.worker_id or not self.is_claiming:
             self._release(worker_id, cycle.claimed)
@@ -325,24 +325,29 @@ class Exchange:
     def _reconcile(self) -> None:
         """Give back what the database says is ours and we know nothing of.
 
-        Alone, with nothing else under way: what comes in must not look unknown.
+        And learn whether what was rejected had been written before. Alone, with nothing
+        else under way: what comes in must not look unknown.
         """
         if self.completer.in_flight:
             return
-        doubtful, self._doubtful = self._doubtful, set()
+        doubtful, self._doubtful = self._doubtful, {}
         self._is_reconciling = True
         held = self._held() | {outcome.id for outcome in self._outcomes}
         job = Job(
             "reconcile",
             work=lambda store: [
-                _release_unknown(store, worker_id, held) for worker_id in doubtful
+                (stale, _release_unknown(store, worker_id, held, stale))
+                for worker_id, stale in doubtful.items()
             ],
-            finish=lambda counts: self._reconciled(),
+            finish=self._reconciled,
         )
         self.completer.submit(job)
 
-    def _reconciled(self) -> None:
+    def _reconciled(self, answers: list[tuple[list[str], bool]]) -> None:
         self._is_reconciling = False
+        for stale, is_written in answers:
+            if stale:
+                _say_stale(stale, is_written=is_written)
 
 
 def _promote(store: Store) -> tuple[int, float | None]:
@@ -356,7 +361,14 @@ def _promote(store: Store) -> tuple[int, float | None]:
     return count, store.next_due()
 
 
-def _release_unknown(store: Store, worker_id: str, held: set[str]) -> int:
+def _release_unknown(
+    store: Store, worker_id: str, held: set[str], stale: list[str]
+) -> bool:
+    """Give back what is not held; True when ``stale`` is what was written before.
+
+    From a worker that is alive nobody has taken tasks: where it has one no more, it
+    has said itself what became of that.
+    """
     lost = [
         Outcome(task_id, lease, Verdict.RELEASED)
         for task_id, lease in store.held(worker_id)
@@ -365,4 +377,11 @@ def _release_unknown(store: Store, worker_id: str, held: set[str]) -> int:
     if lost:
         events.log(logger, logging.WARNING, "claims_reconciled", tasks=len(lost))
         store.cycle(worker_id, lost, None)
-    return len(lost)
+    return bool(stale) and store.is_alive(worker_id)
+
+
+def _say_stale(task_ids: list[str], *, is_written: bool = False) -> None:
+    if is_written:
+        events.log(logger, logging.INFO, "outcomes_reconciled", task_ids=task_ids)
+    else:
+        events.log(logger, logging.WARNING, "stale_outcomes", task_ids=task_ids)

@@ -60,6 +60,18 @@ def test_a_lease_that_is_over_is_not_renewed(store: Store) -> None:
     assert store.renew(WORKER, 60) is store.has_single_writer
 
 
+def test_from_whom_something_was_taken_is_not_alive(store: Store) -> None:
+    assert not store.is_alive(WORKER)
+    register(store, lease=30.0)
+    claim_new(store, 2)
+    register(store, OTHER_WORKER)
+    assert store.is_alive(WORKER)
+    Worker.objects.filter(pk=WORKER).update(expires_at=store.now())
+    assert len(store.rescue(limit=1)) == 1
+    assert not store.is_alive(WORKER)
+    assert store.is_alive(OTHER_WORKER)
+
+
 def test_the_lease_of_a_worker_that_is_forgotten_is_not_renewed(store: Store) -> None:
     assert not store.renew(WORKER, 60)
 

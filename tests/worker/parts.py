@@ -153,6 +153,7 @@ class FakeStore:
         self.cycles: list[tuple[str, list[Outcome], Demand | None]] = []
         self.queue: list[ClaimedTask] = []
         self.mine: list[tuple[str, int]] = []
+        self.alive: set[str] = set()
         self.due: list[float | None] = []
         self.promoted = 0
         #: Queue and name of what others gave back.
@@ -169,6 +170,9 @@ class FakeStore:
 
     def held(self, worker_id: str) -> list[tuple[str, int]]:
         return self.mine
+
+    def is_alive(self, worker_id: str) -> bool:
+        return worker_id in self.alive
 
     def next_due(self) -> float | None:
         return self.due.pop(0) if self.due else None

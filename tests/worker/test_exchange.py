@@ -601,6 +601,37 @@ def test_an_exchange_that_went_well_needs_no_reconciliation(claiming: Scene) -> 
     assert "reconcile" not in claiming.turn()
 
 
+@pytest.mark.parametrize(
+    ("is_alive", "said"),
+    [(True, "INFO event=outcomes_reconciled"), (False, "WARNING event=stale_outcomes")],
+)
+def test_who_is_alive_has_written_itself_what_is_rejected_after_a_failure(
+    claiming: Scene, caplog: pytest.LogCaptureFixture, is_alive: bool, said: str
+) -> None:
+    caplog.set_level("INFO", "django_jobs")
+    claiming.store.alive = {"me"} if is_alive else set()
+    claiming.exchange.add(outcome(task := claimed()))
+    claiming.turn(module.LINGER)
+    job = claiming.completer.work(failures=1)
+    job.answer = job.answer._replace(stale=[task.id])
+    claiming.completer.finish(job)
+    assert caplog.messages == []
+    claiming.turn()
+    claiming.completer.do("reconcile")
+    [record] = caplog.records
+    told = f"{record.levelname} {record.getMessage()}"
+    assert told == f"{said} tasks={task.id}"
+
+
+def test_without_rejected_outcomes_nobody_asks_who_is_alive(
+    claiming: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming.store, "is_alive", None)
+    fail_once(claiming)
+    claiming.turn()
+    claiming.completer.do("reconcile")
+
+
 # -- when to come back -------------------------------------------------------------
 
 
