@@ -60,6 +60,17 @@ def watched(around: Around) -> Iterator[None]:
         connections.close_all()
 
 
+def is_in_transaction(call: Call) -> bool:
+    """Tell whether a transaction has been begun when a call is made."""
+    if call.raw is None:
+        return False
+    if connection.vendor == "sqlite":
+        return bool(call.raw.in_transaction)
+    if connection.vendor == "mysql":
+        return not call.raw.get_autocommit()
+    return bool(call.raw.info.transaction_status)  # 0 when idle
+
+
 def _outermost(around: Around) -> Around:
     """Return ``around`` for the calls that are not made inside another one."""
     thread = threading.local()

@@ -15,7 +15,9 @@ from django_jobs.records import TaskRecord
 from django_jobs.states import State, Verdict
 from django_jobs.store import get_store
 from tests.faults import Mode, Struck
-from tests.worker import life
+from tests.worker import belongings, life
+from tests.worker.inprocess import InProcessWorker
+from tests.worker.parts import wait_for
 
 
 class End(NamedTuple):
@@ -57,12 +59,15 @@ USUAL = {
 #: ... those that say what happened to a call ...
 TOLD = {
     *("database_unreachable", "database_reachable"),
-    *("database_failing", "database_back", "heartbeat_failed"),
+    *("database_failing", "database_back", "heartbeat_failed", "heartbeat_back"),
+    *("database_contended", "database_uncontended"),
     *("listener_failed", "listener_back", "wake_up_failed", "notify_failed"),
     *("atomic_conflict", "transaction_left_open"),
 }
 #: ... and those that only an answer that is lost can be the reason of.
-OF_LOST_ANSWERS = {"stale_outcomes", "claims_reconciled", "commit_answer_lost"}
+OF_LOST_ANSWERS = {"outcomes_reconciled", "claims_reconciled", "commit_answer_lost"}
+#: Threads of which a worker has no more than one.
+ONE_EACH = ("parent", "child", "heartbeat", "listener", "event-loop", "application")
 #: What the threads of tasks are called.
 OF_TASKS = ("slot", "asyncio")
 
@@ -79,14 +84,22 @@ def of_task(
         if len(runs) != len(set(runs)) and not end.is_atomic:
             yield f"{key} ran more than once under one lease: {runs}"
         faults = sum(each.thread.startswith(OF_TASKS) for each in struck)
-        yield from _of_attempts(key, record, end, len(set(runs)), faults)
-        yield from _of_log(key, record, log)
+        rows = Attempt.objects.filter(task_id=record.id)
+        attempts = Counter(rows.values_list("verdict", flat=True))
+        yield from _of_attempts(
+            key, record, end, len(set(runs)), faults, attempts.copy()
+        )
+        yield from _of_log(key, record, log, attempts)
 
 
 def _of_attempts(
-    key: str, record: TaskRecord, end: End, runs: int, faults: int
+    key: str,
+    record: TaskRecord,
+    end: End,
+    runs: int,
+    faults: int,
+    attempts: Counter[str],
 ) -> Iterator[str]:
-    attempts = _attempts(record)
     more, less = attempts - Counter(end.failures), Counter(end.failures) - attempts
     if less or sum(more.values()) > faults or more[Verdict.CRASHED]:
         yield f"{key} has the attempts {dict(attempts)}"
@@ -103,12 +116,9 @@ def _of_attempts(
         yield f"{key} had {record.attempt} attempts of {record.max_attempts}"
 
 
-def _attempts(record: TaskRecord) -> Counter[str]:
-    rows = Attempt.objects.filter(task_id=record.id)
-    return Counter(rows.values_list("verdict", flat=True))
-
-
-def _of_log(key: str, record: TaskRecord, log: Sequence[Any]) -> Iterator[str]:
+def _of_log(
+    key: str, record: TaskRecord, log: Sequence[Any], attempts: Counter[str]
+) -> Iterator[str]:
     """Compare what the log says of each run with what is on record."""
     told = Counter(
         event.verdict
@@ -116,7 +126,6 @@ def _of_log(key: str, record: TaskRecord, log: Sequence[Any]) -> Iterator[str]:
         if event.event == "task_finished" and event.task_id == record.id
     )
     # A worker that died says nothing.
-    attempts = _attempts(record)
     del attempts[Verdict.CRASHED]
     if record.state == State.SUCCESSFUL:
         attempts[Verdict.SUCCESSFUL] += 1
@@ -144,6 +153,18 @@ def of_life(
         yield f"{workers} workers"
     if (orders := Operation.objects.filter(kind="order").count()) != 1:
         yield f"{orders} orders"
+
+
+def of_threads(worker: InProcessWorker) -> Iterator[str]:
+    """Tell which threads of a worker have ended, and what has more than it needs."""
+    if missing := worker.missing_threads():
+        yield f"the threads {missing} have ended"
+    names = belongings.threads()
+    if several := [name for name in ONE_EACH if names[name] > 1]:
+        yield f"there are several of the threads {several}"
+    # Each thread has one. The others are closed, but a server may need a moment.
+    most = names.total()
+    wait_for(lambda: belongings.sessions() <= most)
 
 
 def of_tables(

@@ -19,7 +19,9 @@ import pytest
 from asgiref.sync import SyncToAsync
 from django.db import connections
 
+from django_jobs.records import Outcome
 from django_jobs.worker import (
+    atomic,
     child,
     completer,
     exchange,
@@ -31,21 +33,28 @@ from django_jobs.worker import (
     supervisor,
 )
 from django_jobs.worker.options import WorkerOptions
+from django_jobs.worker.orphans import Orphans
 from django_jobs.worker.pool import Phase
 from django_jobs.worker.supervisor import Supervisor
 from django_jobs.worker.wire import BrokenChannel, Channel
 from tests.worker.parts import NOBODY, PATIENCE, FakeChild, wait_for
 
 #: Pauses of the worker that a test need not wait for, in seconds.
-PAUSES: list[tuple[Any, str, float]] = [
+PAUSES: list[tuple[Any, str, Any]] = [
     (outage, "FIRST_PAUSE", 0.001),
     (outage, "LONGEST_PAUSE", 0.01),
+    (outage.pause_after, "__defaults__", (0.01,)),
     (completer, "LONGEST_PAUSE", 0.01),
     (completer, "LONGEST_WAIT", 0.01),
+    (atomic, "FIRST_WAIT", 0.001),
     (heartbeat, "REVOKE_CHECK", 0.02),
+    (heartbeat, "FAULT_PAUSE", 0.01),
     (listener, "RECONNECT", 0.02),
+    (listener, "LONGEST_WAIT", 0.02),
+    (listener, "LOCK_AGAIN", 0.02),
     (listener, "COUNTER_LOOK", 0.02),
-    (maintenance, "PRUNE_EVERY", 0.0),
+    (maintenance, "PRUNE_EVERY", 0.02),
+    (maintenance, "FOR_ALL", 0.0),
     (supervisor, "TICK", 0.01),
     (supervisor, "IDLE_TICK", 0.02),
     (exchange, "LINGER", 0.001),
@@ -53,7 +62,11 @@ PAUSES: list[tuple[Any, str, float]] = [
 
 
 class _Threads(child._Child):
-    """What a child process does, in threads that end with its channel."""
+    """What a child process does, in threads that end with its channel.
+
+    But for what is done to a process as such: this one is not put back into its first
+    state, and it outlives what goes wrong in a thread.
+    """
 
     def run(self) -> None:
         workers = [
@@ -73,10 +86,16 @@ class _Threads(child._Child):
             loop.close()
 
     def _work_and_close(self) -> None:
+        self._work()
+        connections.close_all()
+
+    def _tidy_up_and_send(self, outcome: Outcome) -> None:
+        self._send(["done", outcome])
+
+    def _send(self, message: list[Any]) -> None:
         # The channel is closed when the worker has ended its child.
         with suppress(OSError):
-            self._work()
-        connections.close_all()
+            self.channel.send(message)
 
     def _read(self) -> None:
         with suppress(EOFError, OSError, BrokenChannel):
@@ -121,8 +140,16 @@ class _NoProcess:
         os.close(self.sentinel)
 
 
+@contextmanager
+def _to_the_end(event: str, **fields: Any) -> Iterator[None]:
+    """In place of what kills the process: the thread ends, and with it the test."""
+    yield
+
+
 class ThreadChild(FakeChild):
-    def __init__(self, worker_id: str, options: WorkerOptions) -> None:
+    def __init__(
+        self, worker_id: str, options: WorkerOptions, orphans: Orphans
+    ) -> None:
         ours, theirs = socket.socketpair()
         super().__init__(
             threads=options.threads,
@@ -130,12 +157,18 @@ class ThreadChild(FakeChild):
             channel=Channel(ours),
         )
         self.phase = Phase.STARTING
-        told = pool._child_options(worker_id, options)
+        self.worker_id = worker_id
+        told = pool._child_options(worker_id, options, orphans.mark_of(self.number))
         self.process = cast(Any, _NoProcess(theirs, told))
 
     def kill(self, reason: str, task_id: str = "") -> None:
         super().kill(reason, task_id)
         self.process.end()  # type: ignore[attr-defined]
+
+    def bury(self) -> None:
+        super().bury()
+        self.process.join(timeout=1)
+        self.process.close()
 
 
 class InProcessWorker:
@@ -176,7 +209,7 @@ class InProcessWorker:
     def wait_for_heartbeat(self) -> None:
         """Wait until a sign of life that is asked for from now on has been given."""
         now, identity = time.monotonic(), self.supervisor.identity
-        wait_for(lambda: identity._renewed_at > now)
+        wait_for(lambda: identity.renewed_at > now)
 
     def hurry(self) -> None:
         """Let the time pass until the next round of chores."""
@@ -185,7 +218,7 @@ class InProcessWorker:
         def due() -> None:
             for chore in self.supervisor.chores:
                 if chore.due != float("inf"):
-                    chore.due = min(chore.due, now + 0.05)
+                    chore.due = min(chore.due, now + 0.01)
 
         self.supervisor.mailbox.post(due)
 
@@ -201,6 +234,7 @@ def short_pauses() -> Iterator[None]:
         patch.setattr(notifications, "wait", lambda self, seconds: wait(self, 0.02))
         patch.setattr(pool, "Child", ThreadChild)
         patch.setattr(pool, "start_fork_server", lambda: None)
+        patch.setattr(child, "_to_the_death", _to_the_end)
         yield
 
 

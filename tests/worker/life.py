@@ -19,8 +19,8 @@ from django.utils import timezone
 
 from django_jobs import TaskContext, control, enqueue_many, task
 from django_jobs.models import Attempt, DeadLetter, Operation, Result, Task, Worker
-from django_jobs.records import NewTask
-from django_jobs.states import State
+from django_jobs.records import NewTask, Outcome
+from django_jobs.states import State, Verdict
 from django_jobs.store import get_store
 from tests.store.samples import OTHER_WORKER, places
 from tests.worker.inprocess import InProcessWorker
@@ -186,6 +186,7 @@ class Life:
 
     def _work(self) -> None:
         wait_for(is_waiting.is_set)
+        self._come_late(self.ids["revoked while it runs"])
         self._repeatedly(lambda: control.revoke([self.ids["revoked while it runs"]]))
         letter = [self.ids["requeued"]]
         wait_for(DeadLetter.objects.filter(pk__in=letter).exists)
@@ -196,6 +197,15 @@ class Life:
         self.application.enqueue(lambda: succeed.enqueue("further"))
         self._note_ids()
         wait_for(lambda: not Task.objects.exists())
+
+    def _come_late(self, task_id: str) -> None:
+        """Say what became of a task that runs as who lost it long ago would do."""
+        row = Task.objects.get(pk=task_id)
+        strangers = [(OTHER_WORKER, row.lease), (str(row.worker_id), row.lease - 1)]
+        for worker_id, lease in strangers:
+            for verdict in (Verdict.SUCCESSFUL, Verdict.RETRY):
+                late = Outcome(task_id, lease, verdict)
+                assert get_store().cycle(worker_id, [late], None).stale == [task_id]
 
     def _repeatedly(self, call: Callable[[], Any]) -> None:
         self.application.do(call, call)
@@ -267,8 +277,11 @@ class Application:
                 return self._in_thread(call)
             except (Error, MemoryError):
                 assert time.monotonic() < until
-                self._in_thread(connections.close_all)
+                self.disconnect()
                 call = again
+
+    def disconnect(self) -> None:
+        self._in_thread(connections.close_all)
 
     def _in_thread(self, call: Callable[[], Any]) -> None:
         self._thread.submit(call).result(PATIENCE)
@@ -277,7 +290,7 @@ class Application:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._in_thread(connections.close_all)
+        self.disconnect()
         self._thread.shutdown()
 
 

@@ -11,7 +11,6 @@ import itertools
 import logging
 import os
 import re
-import sys
 import threading
 import time
 from collections import Counter
@@ -26,9 +25,10 @@ from django.test import override_settings
 from django_jobs import enqueue_many
 from django_jobs.models import Task, Worker
 from tests.faults import Faults, Mode, every, modes, troubles
-from tests.statements import Call, watched
+from tests.statements import Call, is_in_transaction, watched
 from tests.worker import aftermath, life
 from tests.worker.aftermath import WELL, WELL_AND_ATOMIC, WELL_AT_SECOND
+from tests.worker.belongings import Belongings
 from tests.worker.inprocess import (
     InProcessWorker,
     close_coroutine_connections,
@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
 
 MOST_ALIKE = int(os.environ.get("DJANGO_JOBS_TEST_CALLS_ALIKE", "1"))
 #: For how many seconds calls fail again and again, and how many at least.
-STORM = 2.0
+STORM = 1.0
 LEAST_STRUCK = 50
 #: Seconds between two handfuls of tasks meanwhile.
 PACE = 0.03
@@ -65,8 +65,8 @@ class EachCall:
     """Means each call of a life, in one life after the other.
 
     Threads race: the n-th call is not the same one in every life. So a call is known
-    by the thread that makes it, by what it says and by what that thread said before,
-    and of the calls that were not struck yet the first one is meant.
+    by the thread that makes it, by what it says and by what that thread said before it
+    in the same transaction, and of those that were not struck yet the first is meant.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,8 @@ class EachCall:
     def __call__(self, call: Call, count: int) -> bool:
         thread = threading.current_thread().name
         says = (call.verb, _without_values(call.text))
-        kind = (thread.rstrip("-_0123456789"), self._before.get(thread), says)
+        before = self._before.get(thread) if is_in_transaction(call) else None
+        kind = (thread.rstrip("-_0123456789"), before, says)
         self._before[thread] = says
         self._alike[kind] += 1
         this = (*kind, self._alike[kind])
@@ -93,16 +94,32 @@ class EachCall:
         return True
 
 
+#: What differs from life to life: texts, numbers, and which values are there at all.
+_VALUES = re.compile(
+    r"'(?:[^'\\]|\\.)*'|-?\d+(?:\.\d+)?(?:e[-+]?\d+)?|\bNULL\b|%s|\?|,|\s"
+)
+#: Rows of VALUES, however many there are.
+_ROWS = re.compile(r"(?:\(\))+")
+
+
 def _without_values(text: str) -> str:
-    return re.sub(r"'[^']*'|[\d\s]|%s|\?|,", "", text)
+    return _ROWS.sub("()", _VALUES.sub("", text))
 
 
 @contextmanager
 def logged() -> Iterator[list[Any]]:
     """Keep the events of the package."""
     records: list[Any] = []
-    handler = logging.Handler()
-    handler.emit = records.append  # type: ignore[method-assign]
+    handler, formatter = logging.Handler(), logging.Formatter()
+
+    def emit(record: Any) -> None:
+        if record.exc_info:
+            # As a text: frames hold what the worker has dropped.
+            record.exc_text = formatter.formatException(record.exc_info)
+            record.exc_info = None
+        records.append(record)
+
+    handler.emit = emit  # type: ignore[method-assign]
     logger = logging.getLogger("django_jobs")
     level = logger.level
     logger.addHandler(handler)
@@ -121,29 +138,39 @@ StrikeEach = Callable[[Mode, Faults, Live], None]
 
 @pytest.fixture
 def strike_each(
-    capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+    record_property: Callable[[str, object], None], request: pytest.FixtureRequest
 ) -> StrikeEach:
     def strike(mode: Mode, faults: Faults, live: Live) -> None:
-        began, each, words = time.monotonic(), EachCall(), set[str]()
-        for lives in itertools.count(1):
+        each, words, seconds = EachCall(), set[str](), dict[str, float]()
+        while True:
             each.begin()
             faults.arm(troubles(mode), each)
+            began = time.monotonic()
             try:
                 _assert_nothing(live())
             except BaseException as error:
-                error.add_note("\n".join(map(str, [f"life {lives}", *faults.struck])))
+                notes = [f"life {len(seconds) + 1}", *map(str, faults.struck)]
+                error.add_note("\n".join(notes))
                 raise
             life.forget()
             if not faults.struck:
                 break
-            words |= {one.trouble.words for one in faults.struck}
+            [struck] = faults.struck
+            words.add(struck.trouble.words)
+            seconds[f"{len(seconds) + 1}, {struck}"] = time.monotonic() - began
         assert words == {trouble.words for trouble in troubles(mode)}
-        seconds = time.monotonic() - began
-        told = f"{request.node.name}: {lives} lives in {seconds:.1f} s"
-        with capsys.disabled():
-            sys.stdout.write(f"\n{connection.vendor}, {told}\n")
+        record_property("figure", f"{request.node.name}: {_in_short(seconds)}")
 
     return strike
+
+
+def _in_short(seconds: dict[str, float]) -> str:
+    """Return how many lives there were, how long they took, and the slowest of them."""
+    slowest = max(seconds, key=seconds.__getitem__)
+    return (
+        f"{len(seconds)} lives in {sum(seconds.values()):.1f} s; "
+        f"{seconds[slowest]:.1f} s: {slowest}"
+    )
 
 
 def _assert_nothing(wrong: Iterable[str]) -> None:
@@ -155,7 +182,8 @@ def _assert_nothing(wrong: Iterable[str]) -> None:
 def test_every_call_of_a_life_cycle_may_fail(
     mode: Mode, strike_each: StrikeEach
 ) -> None:
-    faults = Faults()
+    close_coroutine_connections()
+    faults, before = Faults(), Belongings()
     with (
         logged() as log,
         watched(faults),
@@ -169,11 +197,11 @@ def test_every_call_of_a_life_cycle_may_fail(
             one.live()
             faults.disarm()
             yield from aftermath.of_life(one.ids, faults.struck, log)
-            if missing := worker.missing_threads():
-                yield f"the threads {missing} have ended"
+            yield from aftermath.of_threads(worker)
 
         strike_each(mode, faults, live)
         worker.wait_for_heartbeat()
+    _assert_nothing(before.more())
 
 
 @each_mode
@@ -183,7 +211,7 @@ def test_every_call_of_a_start_and_a_stop_may_fail(
     faults = Faults()
     with logged() as log, watched(faults), Application() as application:
         close_coroutine_connections()
-        threads = set(threading.enumerate())
+        before = Belongings()
 
         def live() -> Iterable[str]:
             log.clear()
@@ -195,10 +223,10 @@ def test_every_call_of_a_start_and_a_stop_may_fail(
             yield from aftermath.of_task("single", new.id, WELL, faults.struck, log)
             yield from aftermath.of_tables({new.id}, faults.struck, log)
             yield from aftermath.of_events(faults.struck, log)
-            # While a call has failed nobody waits long for those that listen.
-            wait_for(lambda: threads.issuperset(threading.enumerate()))
             if Worker.objects.exists():
                 yield "the row of the worker is left"
+            application.disconnect()
+            yield from before.more()
 
         strike_each(mode, faults, live)
 
