@@ -90,6 +90,7 @@ class Cycle(NamedTuple):
 
     claimed: list[ClaimedTask]
     stale: list[str]
+    locked: tuple[str, ...] = ()  #: not written, since somebody else has their rows
 
 
 class NewWorker(NamedTuple):

@@ -31,7 +31,8 @@ def run(name: str) -> int:
         # They measure time on a machine that may be busy with something else.
         sys.stdout.write(f"SECOND LOOK: what failed on {name}, one at a time\n")
         sys.stdout.flush()
-        code = subprocess.call([*command, "--last-failed"], env=environment)
+        again = [*command, "--last-failed", *sys.argv[1:]]
+        code = subprocess.call(again, env=environment)
     return code
 
 

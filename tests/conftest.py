@@ -60,16 +60,19 @@ def pytest_collection_modifyitems(
 
 def keep_share(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what the other databases run of the matrix."""
-    matrix = sorted(
-        (item for item in items if item.get_closest_marker("matrix")),
-        key=lambda item: item.nodeid,
-    )
+    matrix = sorted(filter(is_shared, items), key=lambda item: item.nodeid)
     kinds = ("sqlite", "postgresql", "mariadb")
     own = kinds.index(settings.SERVER) if settings.SERVER in kinds else 2
     others = [item for number, item in enumerate(matrix) if number % 3 != own]
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
+
+
+def is_shared(item: pytest.Item) -> bool:
+    """Is this of a matrix, and not one that this database runs as a whole?"""
+    marker = item.get_closest_marker("matrix")
+    return marker is not None and marker.kwargs.get("whole") != settings.SERVER
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

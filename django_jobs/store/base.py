@@ -62,11 +62,18 @@ class Store(ABC):
 
     @abstractmethod
     def cycle(
-        self, worker_id: str, outcomes: Sequence[Outcome], demand: Demand | None
+        self,
+        worker_id: str,
+        outcomes: Sequence[Outcome],
+        demand: Demand | None,
+        *,
+        again: bool = False,
     ) -> Cycle:
         """Complete a batch and claim the next one, in one transaction.
 
         Outcomes whose lease is over are not written; their ids come back as stale.
+        ``again`` says that this was tried before: whose row is locked then holds up
+        none of the others, and comes back as locked.
         """
 
     @abstractmethod

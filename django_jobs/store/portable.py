@@ -33,6 +33,8 @@ WITH RECURSIVE queues (name) AS (
     FROM queues q WHERE q.name IS NOT NULL)
 SELECT name FROM queues WHERE name IS NOT NULL
 """
+#: Those of the given tasks that there are.
+BY_ID = "SELECT id FROM {by_id[task]} WHERE id IN"
 #: Write what a running task says of itself.
 SAVE_METADATA = """
 UPDATE {task} SET metadata = COALESCE(%s, metadata), progress = COALESCE(%s, progress)
@@ -44,11 +46,19 @@ class PortableStore(Inserting, Workers, Control, Listing):
     """All of the contract but what every vendor does best in its own way."""
 
     def cycle(
-        self, worker_id: str, outcomes: Sequence[Outcome], demand: Demand | None
+        self,
+        worker_id: str,
+        outcomes: Sequence[Outcome],
+        demand: Demand | None,
+        *,
+        again: bool = False,
     ) -> Cycle:
         written, older = _newest([each for each in outcomes if not each.recorded])
+        locked = self._locked([each.id for each in written]) if again else set()
+        if locked:
+            written = [each for each in written if each.id not in locked]
         try:
-            claimed, stale = self._cycle(worker_id, written, demand)
+            claimed, stale, _ = self._cycle(worker_id, written, demand)
         except Exception as error:
             if not written or not self._is_of_one(error, written):
                 raise
@@ -58,7 +68,14 @@ class PortableStore(Inserting, Workers, Control, Listing):
             reach("complete.after_commit")
         if claimed:
             reach("claim.after_commit")
-        return Cycle(claimed, older + stale)
+        return Cycle(claimed, older + stale, tuple(sorted(locked)))
+
+    @own_transaction
+    def _locked(self, ids: Sequence[str]) -> set[str]:
+        """Return the ids of the tasks whose rows somebody else has locked."""
+        there = {as_id(row[0]) for row in self.rows_in(BY_ID, ids)}
+        free = self.rows_in(BY_ID, ids, end="ORDER BY id {lock_free}")
+        return there - {as_id(row[0]) for row in free}
 
     def _is_of_one(self, error: Exception, outcomes: Sequence[Outcome]) -> bool:
         """Tell whether one outcome alone may have made the error."""

@@ -89,9 +89,15 @@ class Quarantine(PortableStore):
     """Does what reads many rows once more, without those that cannot be read."""
 
     def cycle(
-        self, worker_id: str, outcomes: Sequence[Outcome], demand: Demand | None
+        self,
+        worker_id: str,
+        outcomes: Sequence[Outcome],
+        demand: Demand | None,
+        *,
+        again: bool = False,
     ) -> Cycle:
-        return self._past_bad_rows(partial(super().cycle, worker_id, outcomes, demand))
+        work = partial(super().cycle, worker_id, outcomes, demand, again=again)
+        return self._past_bad_rows(work)
 
     def rescue(self, limit: int = 500) -> list[str]:
         return self._past_bad_rows(partial(super().rescue, limit))

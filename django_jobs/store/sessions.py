@@ -20,7 +20,7 @@ from django_jobs.store.errors import is_contended
 logger = logging.getLogger("django_jobs")
 
 #: Seconds that a statement waits for a lock, and that it may take in all.
-LOCK_WAIT = 5
+LOCK_WAIT = 2
 STATEMENT = 30
 #: Seconds that a transaction may be idle at least: ours never are for long.
 IDLE = 5

@@ -51,6 +51,8 @@ class Job:
     failed: Callable[[], None] | None = None
     started: float = field(default_factory=time.monotonic)
     failures: int = 0
+    #: An answer was lost, perhaps: what it did may have been committed.
+    is_doubtful: bool = False
     error: BaseException | None = None
     answer: Any = None
 
@@ -148,6 +150,7 @@ class Completer:
 
     def _after_failure(self, job: Job, error: Exception) -> None:
         job.failures += 1
+        job.is_doubtful |= not is_contended(error)
         if is_contended(error):
             close_unless_whole(connections[self.store.alias])
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from django_jobs import events
 from django_jobs.conf import conf
@@ -21,8 +21,10 @@ from django_jobs.store import Store
 from django_jobs.worker.completer import Completer, Job
 from django_jobs.worker.dispatcher import MOST_CLAIMED, Dispatcher
 from django_jobs.worker.options import WorkerOptions
+from django_jobs.worker.reconciling import release_unknown, say_stale
 from django_jobs.worker.strays import UNKNOWN_WAIT, Strays
 from django_jobs.worker.turns import Turns
+from django_jobs.worker.unwritten import Unwritten
 
 logger = logging.getLogger("django_jobs")
 
@@ -59,6 +61,7 @@ class Exchange:
         self._held = held
         self._allowance = allowance
         self._outcomes: list[Outcome] = []
+        self._unwritten = Unwritten()
         self._oldest_outcome = 0.0
         self._asked_for = 0
         self._claims = 0
@@ -109,17 +112,28 @@ class Exchange:
     @property
     def is_idle(self) -> bool:
         """Nothing to write, nothing under way, and nothing was found last."""
-        return not (self._outcomes or self.completer.in_flight or self._is_hungry)
+        return self.is_settled and not self._is_hungry
 
     @property
     def is_settled(self) -> bool:
         """Every outcome is written."""
-        return not (self._outcomes or self.completer.in_flight)
+        return not (self._outcomes or self._unwritten or self.completer.in_flight)
+
+    @property
+    def unwritten(self) -> set[str]:
+        """The ids of tasks that ended, and of whose outcome nothing is known yet."""
+        return self._unwritten.ids | {outcome.id for outcome in self._outcomes}
+
+    @property
+    def is_doubtful(self) -> bool:
+        """More may have been claimed than we know of."""
+        return bool(self._doubtful)
 
     # -- when to exchange ------------------------------------------------------------
 
     def turn(self, now: float) -> None:
         """Start what is worthwhile now."""
+        self._retry_locked(now)
         if self._doubtful:
             self._reconcile()
         if self._doubtful or self._is_reconciling:
@@ -137,8 +151,8 @@ class Exchange:
         if self._outcomes or (self._is_hungry and self._wanted(now) > 0):
             return now + LINGER
         if not self.is_claiming:
-            return now + 1
-        times = [self._next_due_look]
+            return min(now + 1, self._unwritten.next_try)
+        times = [self._next_due_look, self._unwritten.next_try]
         if not self._is_hungry:
             times.append(self._next_look)
         if self._next_due is not None and not self._is_promoting:
@@ -183,27 +197,38 @@ class Exchange:
         def work(store: Store) -> Cycle:
             # Asked as the statement is sent: it may be the tenth attempt.
             is_ours = self.is_claiming and worker_id == self.worker_id
-            return store.cycle(worker_id, outcomes, demand if is_ours else None)
+            wanted = demand if is_ours else None
+            return store.cycle(worker_id, outcomes, wanted, again=job.failures > 0)
 
+        self._unwritten.begin(outcomes)
         job = Job(
             "exchange",
             work=work,
-            finish=lambda cycle: self._finish(job, cycle, wanted, worker_id, due),
+            finish=lambda cycle: self._finish(
+                job, cycle, outcomes, wanted, worker_id, due
+            ),
         )
         self.completer.submit(job)
 
     def _finish(
-        self, job: Job, cycle: Cycle, wanted: int, worker_id: str, due: float | None
+        self,
+        job: Job,
+        cycle: Cycle,
+        outcomes: Sequence[Outcome],
+        wanted: int,
+        worker_id: str,
+        due: float | None,
     ) -> None:
+        self._unwritten.end(worker_id, outcomes, cycle.locked, time.monotonic())
         self._expect(due)
         self._asked_for -= wanted
         self._claims -= wanted > 0
-        if job.failures:
+        if job.is_doubtful:
             # The answer to a commit may have been lost, with tasks claimed by it, and
             # with the news that the outcomes were written.
             self._doubtful.setdefault(worker_id, []).extend(cycle.stale)
         elif cycle.stale:
-            _say_stale(cycle.stale)
+            say_stale(cycle.stale)
         now = time.monotonic()
         if worker_id != self.worker_id or not self.is_claiming:
             self._release(worker_id, cycle.claimed)
@@ -265,14 +290,21 @@ class Exchange:
             self.write_as(worker_id, back)
 
     def write_as(self, worker_id: str, outcomes: list[Outcome]) -> None:
-        """Write outcomes of another identity of ours."""
+        """Write outcomes by themselves: of another identity of ours, or once more."""
+        self._unwritten.begin(outcomes)
         self.completer.submit(
             Job(
                 "write",
-                work=lambda store: store.cycle(worker_id, outcomes, None),
-                finish=lambda cycle: None,
+                work=lambda store: store.cycle(worker_id, outcomes, None, again=True),
+                finish=lambda cycle: self._unwritten.end(
+                    worker_id, outcomes, cycle.locked, time.monotonic()
+                ),
             )
         )
+
+    def _retry_locked(self, now: float) -> None:
+        for worker_id, outcomes in self._unwritten.due(now).items():
+            self.write_as(worker_id, outcomes)
 
     # -- due tasks -------------------------------------------------------------------
 
@@ -332,11 +364,11 @@ class Exchange:
             return
         doubtful, self._doubtful = self._doubtful, {}
         self._is_reconciling = True
-        held = self._held() | {outcome.id for outcome in self._outcomes}
+        held = self._held() | self.unwritten
         job = Job(
             "reconcile",
             work=lambda store: [
-                (stale, _release_unknown(store, worker_id, held, stale))
+                (stale, release_unknown(store, worker_id, held, stale))
                 for worker_id, stale in doubtful.items()
             ],
             finish=self._reconciled,
@@ -347,7 +379,7 @@ class Exchange:
         self._is_reconciling = False
         for stale, is_written in answers:
             if stale:
-                _say_stale(stale, is_written=is_written)
+                say_stale(stale, is_written=is_written)
 
 
 def _promote(store: Store) -> tuple[int, float | None]:
@@ -359,29 +391,3 @@ def _promote(store: Store) -> tuple[int, float | None]:
     count = store.promote()
     reach("promote.after")
     return count, store.next_due()
-
-
-def _release_unknown(
-    store: Store, worker_id: str, held: set[str], stale: list[str]
-) -> bool:
-    """Give back what is not held; True when ``stale`` is what was written before.
-
-    From a worker that is alive nobody has taken tasks: where it has one no more, it
-    has said itself what became of that.
-    """
-    lost = [
-        Outcome(task_id, lease, Verdict.RELEASED)
-        for task_id, lease in store.held(worker_id)
-        if task_id not in held
-    ]
-    if lost:
-        events.log(logger, logging.WARNING, "claims_reconciled", tasks=len(lost))
-        store.cycle(worker_id, lost, None)
-    return bool(stale) and store.is_alive(worker_id)
-
-
-def _say_stale(task_ids: list[str], *, is_written: bool = False) -> None:
-    if is_written:
-        events.log(logger, logging.INFO, "outcomes_reconciled", task_ids=task_ids)
-    else:
-        events.log(logger, logging.WARNING, "stale_outcomes", task_ids=task_ids)

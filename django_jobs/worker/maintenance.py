@@ -30,6 +30,9 @@ PRUNE_EVERY = 60.0
 RESCUE_EVERY = 3.5
 #: The same where locks tell who is dead: two heartbeats and this are twelve seconds.
 FAST_RESCUE_EVERY = 1.0
+#: Seconds between two batches: time for what waits for the database meanwhile, which is
+#: all of the worker's exchange where there is one thread for it.
+BREATH = 0.01
 #: Part of that for which the look of one worker is enough for all. Less than what
 #: jitter leaves: who is alone must never be told that it just looked itself.
 FOR_ALL = 0.75
@@ -46,7 +49,7 @@ class Chore:
     due: float = 0.0
 
     def put_off(self, *, has_more: bool = False) -> None:
-        pause = 0.0 if has_more else self.every * random.uniform(0.9, 1.1)  # noqa: S311
+        pause = BREATH if has_more else self.every * random.uniform(0.9, 1.1)  # noqa: S311
         self.due = time.monotonic() + pause
 
 

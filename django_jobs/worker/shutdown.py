@@ -88,7 +88,9 @@ class Shutdown:
         elif self.stage is Stage.FLUSHING and self._exchange.is_settled:
             self._sign_off()
         elif now >= self.deadline:
-            # The database is away: our lease runs out, and others take over.
+            # The database is away, or rows are locked: our lease runs out, and others
+            # take over.
+            self._say_unwritten()
             self._enter(Stage.OVER)
 
     # -- the stages ------------------------------------------------------------------
@@ -140,6 +142,20 @@ class Shutdown:
                 finish=lambda count: self._enter(Stage.OVER),
             )
         )
+
+    def _say_unwritten(self) -> None:
+        """Log what has ended and will run again."""
+        if ids := sorted(self._exchange.unwritten):
+            hint = "they run again when the lease of this worker is over"
+            named = ids[: events.MOST_IDS]
+            events.log(
+                logger,
+                logging.WARNING,
+                "outcomes_unwritten",
+                tasks=len(ids),
+                ids=named,
+                hint=hint,
+            )
 
     def _patience(self) -> float:
         return AWAY_SECONDS if self._completer.outage.is_on else FLUSH_SECONDS

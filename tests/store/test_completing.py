@@ -306,7 +306,7 @@ def test_no_task_is_ever_lost_or_doubled(store: Store) -> None:
             )
             for task in running.values()
         ]
-        claimed, stale = store.cycle(WORKER, outcomes, Demand(15))
+        claimed, stale, _ = store.cycle(WORKER, outcomes, Demand(15))
         running = {each: task for each, task in running.items() if each in stale}
         running |= {task.id: task for task in claimed}
         counts = [table.objects.count() for table in (Task, Result, DeadLetter)]
@@ -330,7 +330,7 @@ def test_a_return_value_that_the_database_refuses_is_escaped(
         outcome(other, return_value="2"),
     ]
     waiting = insert(store)
-    claimed, stale = store.cycle(WORKER, outcomes, Demand(5))
+    claimed, stale, _ = store.cycle(WORKER, outcomes, Demand(5))
     assert ([task.id for task in claimed], stale) == (waiting, [])
     assert Result.objects.count() == 3
 

@@ -64,7 +64,7 @@ def worker_of(store: Store, demand: Demand) -> Callable[[], list[str]]:
         while tasks:
             done += [task.id for task in tasks]
             outcomes = [outcome(task) for task in tasks]
-            tasks, stale = store.cycle(worker.id, outcomes, demand)
+            tasks, stale, _ = store.cycle(worker.id, outcomes, demand)
             assert stale == []
         return done
 
@@ -116,7 +116,7 @@ def test_everything_at_once_neither_fails_nor_loses_a_task(store: Store) -> None
                 outcome(task, kinds[number % 3 if task.attempt < 3 else 0])
                 for number, task in enumerate(tasks)
             ]
-            tasks, stale = store.cycle(me.id, outcomes, Demand(9))
+            tasks, stale, _ = store.cycle(me.id, outcomes, Demand(9))
             assert stale == []
         return store.sign_off(me.id)
 

@@ -10,7 +10,7 @@ import pytest
 from django.db import transaction
 
 from django_jobs.models import Result, Task
-from django_jobs.records import Demand
+from django_jobs.records import Cycle, Demand
 from django_jobs.states import MOVES, State, Verdict
 from django_jobs.store import Store
 from tests.store.samples import (
@@ -59,7 +59,7 @@ def test_a_task_is_claimed_once(store: Store) -> None:
 @pytest.mark.parametrize("demand", [None, Demand(0)])
 def test_without_room_nothing_is_claimed(store: Store, demand: Demand | None) -> None:
     insert(store)
-    assert store.cycle(WORKER, [], demand) == ([], [])
+    assert store.cycle(WORKER, [], demand) == Cycle([], [])
 
 
 def test_only_the_queues_asked_for_are_claimed_from(store: Store) -> None:
@@ -186,7 +186,7 @@ def test_completion_and_claim_are_one_call(store: Store) -> None:
     first = claim_new(store, 3)
     insert(store, 4)
     outcomes = [outcome(task) for task in first]
-    claimed, stale = store.cycle(WORKER, outcomes, Demand(10))
+    claimed, stale, _ = store.cycle(WORKER, outcomes, Demand(10))
     assert (len(claimed), stale) == (4, [])
     assert Result.objects.count() == 3
 
@@ -263,7 +263,7 @@ def test_a_cycle_works_inside_a_transaction_too(store: Store) -> None:
 
 def test_many_tasks_complete_at_once(store: Store) -> None:
     tasks = claim_new(store, 700)
-    assert store.cycle(WORKER, [outcome(task) for task in tasks], None) == ([], [])
+    assert store.cycle(WORKER, [outcome(task) for task in tasks], None) == Cycle([], [])
     assert Result.objects.count() == 700
     assert not Task.objects.exists()
 

@@ -213,7 +213,7 @@ def test_an_outcome_that_is_too_long_costs_only_itself(
     # The server reads some of it and hangs up: the driver is still writing.
     text = "x" * (longest_statement() + 4 * 2**20)
     changes: Any = {"verdict": verdict, field: text}
-    claimed, stale = store.cycle(
+    claimed, stale, _ = store.cycle(
         WORKER, [outcome(good), outcome(bad, **changes)], Demand(5)
     )
     assert ([task.id for task in claimed], stale) == (waiting, [])

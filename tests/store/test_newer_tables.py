@@ -17,6 +17,7 @@ from django.db import connection
 
 import django_jobs.store
 from django_jobs.models import Attempt, DeadLetter, Result, Task, Worker
+from django_jobs.records import Cycle
 from django_jobs.states import Verdict
 from django_jobs.store import Store
 from tests.store.samples import (
@@ -90,7 +91,7 @@ def live(store: Store) -> None:
     for verdict, table in ENDS.items():
         tasks = [*claim_new(store), *claim_new(store, 2)]
         ends = [outcome(each, verdict, error=ERROR, delay=60.0) for each in tasks]
-        assert store.cycle(WORKER, ends, None) == ([], [])
+        assert store.cycle(WORKER, ends, None) == Cycle([], [])
         assert [places(task.id) for task in tasks] == [[table]] * 3
     upkeep(store)
     assert set(Attempt.objects.values_list("worker_name", flat=True)) == {"label"}
@@ -130,6 +131,6 @@ def test_statements_that_are_prepared_outlive_new_columns(
             live(store)
         insert(store)
         (task,) = claim(store)
-        assert store.cycle(WORKER, [outcome(task)], None) == ([], [])
+        assert store.cycle(WORKER, [outcome(task)], None) == Cycle([], [])
     live(store)
     assert connection.connection is session

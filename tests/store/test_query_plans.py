@@ -82,7 +82,7 @@ def test_no_statement_of_a_cycle_scans_a_table(crowd: Store) -> None:
     outcomes: list[Outcome] = []
     with recorded() as statements, transaction.atomic():
         for demand in DEMANDS:
-            claimed, stale = crowd.cycle(WORKER, outcomes, demand)
+            claimed, stale, _ = crowd.cycle(WORKER, outcomes, demand)
             assert (len(claimed), stale) == (BATCH, [])
             outcomes = [outcome(task) for task in claimed]
     plans = [line for sql in statements for line in explain(sql)]

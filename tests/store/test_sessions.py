@@ -30,9 +30,9 @@ SETTINGS = {
     "sqlite": "SELECT 'nothing'",
 }
 EXPECTED = {
-    "postgresql": ["20000", "5000", "30000", "5"],
-    "mariadb": [5, 20],
-    "mysql": [5, 20],
+    "postgresql": ["20000", "2000", "30000", "5"],
+    "mariadb": [2, 20],
+    "mysql": [2, 20],
     "sqlite": ["nothing"],
 }
 

@@ -153,6 +153,8 @@ class FakeStore:
         self.cycles: list[tuple[str, list[Outcome], Demand | None]] = []
         self.queue: list[ClaimedTask] = []
         self.mine: list[tuple[str, int]] = []
+        #: Of tasks whose rows somebody else has locked.
+        self.locked: set[str] = set()
         self.alive: set[str] = set()
         self.due: list[float | None] = []
         self.promoted = 0
@@ -161,12 +163,18 @@ class FakeStore:
         self.signed_off: list[str] = []
 
     def cycle(
-        self, worker_id: str, outcomes: list[Outcome], demand: Demand | None
+        self,
+        worker_id: str,
+        outcomes: list[Outcome],
+        demand: Demand | None,
+        *,
+        again: bool = False,
     ) -> Cycle:
         self.cycles.append((worker_id, list(outcomes), demand))
         limit = demand.limit if demand else 0
         tasks, self.queue = self.queue[:limit], self.queue[limit:]
-        return Cycle(tasks, [])
+        locked = {outcome.id for outcome in outcomes} & self.locked if again else ()
+        return Cycle(tasks, [], locked=tuple(sorted(locked)))
 
     def held(self, worker_id: str) -> list[tuple[str, int]]:
         return self.mine
@@ -226,6 +234,7 @@ class HandCompleter(Completer):
         job = next(job for job in self.jobs if name in ("", job.name))
         self.jobs.remove(job)
         job.failures = failures
+        job.is_doubtful = failures > 0
         job.answer = job.work(self.store)
         return job
 

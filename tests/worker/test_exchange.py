@@ -15,6 +15,7 @@ from django_jobs.worker import strays
 from django_jobs.worker.dispatcher import MOST_CLAIMED, Dispatcher
 from django_jobs.worker.exchange import Exchange
 from django_jobs.worker.options import WorkerOptions
+from django_jobs.worker.unwritten import LOCKED_WAIT
 from tests.worker.parts import (
     Clock,
     FakeChild,
@@ -645,3 +646,53 @@ def test_it_never_spins(claiming: Scene) -> None:
     now = claiming.clock.now
     for later in (0.0, 1.0, 100.0):
         assert claiming.exchange.next_turn(now + later) >= now + later + module.LINGER
+
+
+# -- rows that somebody else has locked ----------------------------------------------
+
+
+def test_a_locked_row_holds_up_its_own_outcome_alone(claiming: Scene) -> None:
+    claiming.fill()
+    locked, free = claimed(), claimed()
+    claiming.store.locked = {locked.id}
+    for task in (locked, free):
+        claiming.exchange.add(outcome(task))
+    assert claiming.turn(module.LINGER) == ["exchange"]
+    claiming.completer.do(failures=1)
+    claiming.settle()
+    assert not claiming.exchange.is_settled
+    assert claiming.exchange.unwritten == {locked.id}
+    claiming.exchange.add(outcome(claimed()))
+    assert claiming.turn(module.LINGER) == ["exchange"]
+    claiming.completer.do()
+
+
+def test_a_locked_row_is_tried_again_until_it_is_free(claiming: Scene) -> None:
+    claiming.fill()
+    locked = claimed()
+    claiming.store.locked = {locked.id}
+    claiming.exchange.write_as("former", [outcome(locked)])
+    claiming.completer.do()
+    assert claiming.turn() == []
+    due = claiming.exchange.next_turn(claiming.clock.now) - claiming.clock.now
+    assert due <= LOCKED_WAIT
+    assert claiming.turn(LOCKED_WAIT) == ["write"]
+    claiming.completer.do()
+    claiming.store.locked.clear()
+    claiming.clock.now += LOCKED_WAIT
+    assert claiming.turn() == ["write"]
+    claiming.completer.do()
+    assert claiming.exchange.unwritten == set()
+    assert [worker for worker, _, _ in claiming.store.cycles[-3:]] == ["former"] * 3
+    assert claiming.exchange.next_turn(claiming.clock.now) < float("inf")
+
+
+def test_what_others_were_in_the_way_of_leaves_no_doubt(claiming: Scene) -> None:
+    claiming.fill()
+    claiming.exchange.add(outcome(claimed()))
+    assert claiming.turn(module.LINGER) == ["exchange"]
+    job = claiming.completer.work(failures=1)
+    job.is_doubtful = False
+    claiming.completer.finish(job)
+    assert not claiming.exchange.is_doubtful
+    assert "reconcile" not in claiming.turn()

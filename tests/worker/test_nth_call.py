@@ -37,7 +37,11 @@ from tests.worker.inprocess import (
 from tests.worker.life import Application, Life
 from tests.worker.parts import wait_for
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.faults,
+    pytest.mark.matrix(whole="sqlite"),
+]
 
 MOST_ALIKE = int(os.environ.get("DJANGO_JOBS_TEST_CALLS_ALIKE", "1"))
 #: For how many seconds calls fail again and again, and how many at least.

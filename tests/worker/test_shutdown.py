@@ -221,14 +221,16 @@ def test_a_registration_under_way_is_not_waited_for_as_long_as_outcomes(
 
 
 def test_outcomes_that_cannot_be_written_do_not_hold_the_worker_for_ever(
-    scene: Scene,
+    scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scene.exchange.add(outcome(claimed()))
+    task = claimed()
+    scene.exchange.add(outcome(task))
     scene.shutdown.request("asked to")
     scene.advance()
     scene.exchange.turn(scene.clock.now + 2 * LINGER)
     assert scene.advance(module.FLUSH_SECONDS - 0.1) is Stage.FLUSHING
     assert scene.advance(0.1) is Stage.OVER
+    assert f"event=outcomes_unwritten tasks=1 ids={task.id} " in caplog.text
 
 
 def test_a_database_that_is_known_to_be_away_is_tried_for_three_seconds(

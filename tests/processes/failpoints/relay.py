@@ -33,6 +33,14 @@ TABLES = (Task, Result, DeadLetter, Attempt, Queue, Worker, Maintenance)
 #: machine lets it run out.
 SETTINGS = {"JOBS_LEASE": "6", "JOBS_HEARTBEAT": "0.5", "JOBS_POLL": "0.1"}
 
+#: Tasks that two children may run at a time: one each, and the coroutines of a batch.
+SLOTS = 2 + 2
+#: Reached by a child that has started a task, and not told anybody of its end.
+IN_A_RUN = [
+    *("child.mid_run", "child.after_run", "child.before_send"),
+    *("atomic.before_complete", "atomic.after_complete"),
+]
+
 
 class Relay:
     """The worker of the moment, and what is to happen to it."""
