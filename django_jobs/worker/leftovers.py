@@ -49,9 +49,16 @@ def is_open(connection: Any) -> bool:
     """
     if connection.in_atomic_block or not connection.autocommit:
         return bool(connection.in_atomic_block)
-    raw = connection.connection
-    if raw is None:
+    if connection.connection is None:
         return False
+    try:
+        return _has_begun(connection)
+    except connection.Database.Error:
+        return False  # closed behind Django's back, and its transaction with it
+
+
+def _has_begun(connection: Any) -> bool:
+    raw = connection.connection
     if connection.vendor == "sqlite":
         return bool(raw.in_transaction)
     if connection.vendor == "mysql":

@@ -51,6 +51,19 @@ def test_what_is_open_is_told() -> None:
     assert in_thread(look) == [False, False, True, False, True]
 
 
+def test_a_connection_that_was_closed_beneath_django_can_be_looked_at() -> None:
+    def look() -> list[bool]:
+        connection = connections["default"]
+        connection.ensure_connection()
+        connection.connection.close()
+        try:
+            return [leftovers.is_open(connection)]
+        finally:
+            connection.connection = None  # some drivers do not close it twice
+
+    assert in_thread(look) == [False]
+
+
 @pytest.mark.parametrize("how", ["return", "raise"])
 def test_what_a_limit_left_open_is_rolled_back_with_the_task(how: str) -> None:
     tasks.write_into_what_is_unnoticed.enqueue(how)
