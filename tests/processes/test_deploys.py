@@ -23,7 +23,7 @@ from tests.processes.harness import WorkerProcess, slowness, wait_for
 from tests.processes.releases import Release
 from tests.scratch import SCRATCH, scratch_database
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.matrix(whole="mariadb")]
 
 Env = dict[str, str]
 #: What a worker of new code says to tables that are not migrated yet.

@@ -18,7 +18,11 @@ from django_jobs.models import Attempt
 from tests.processes import tasks, wrecking
 from tests.processes.harness import census, descendants
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.faults,
+    pytest.mark.matrix,
+]
 
 MEGABYTES = 500
 #: What a process may take more than before. The largest text there is has 100 MB, and

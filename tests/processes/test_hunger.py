@@ -25,7 +25,11 @@ from tests.processes.harness import (
 )
 from tests.processes.proc import parent_of
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.faults,
+    pytest.mark.matrix,
+]
 
 #: Puts a worker into a group with a limit; False when there can be none.
 Confine = Callable[[WorkerProcess, str, int], bool]

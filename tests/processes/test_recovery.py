@@ -27,7 +27,11 @@ from tests.processes.harness import (
 )
 from tests.processes.proxy import Proxy
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.faults,
+    pytest.mark.matrix(whole="postgresql"),
+]
 
 #: Keeps a time, and says whether it is below a limit.
 Figure = Callable[[str, float, float], bool]

@@ -10,7 +10,11 @@ from tests.simulation.mutants import MUTANTS, active
 from tests.simulation.play import play
 from tests.simulation.scene import Simulation
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.faults,
+    pytest.mark.matrix,
+]
 
 #: A fault that is not found in so many seeds would not be found in CI.
 SEEDS = 2000

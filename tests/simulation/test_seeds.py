@@ -11,7 +11,11 @@ from django.db import connection
 from tests.simulation.play import play
 from tests.simulation.scene import Simulation
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.faults,
+    pytest.mark.matrix(whole="sqlite"),
+]
 
 #: Parts that processes of pytest share among them.
 PARTS = 8

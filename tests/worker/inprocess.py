@@ -24,6 +24,7 @@ from django_jobs.worker import (
     atomic,
     child,
     completer,
+    coroutines,
     exchange,
     heartbeat,
     listener,
@@ -234,7 +235,8 @@ def short_pauses() -> Iterator[None]:
         patch.setattr(notifications, "wait", lambda self, seconds: wait(self, 0.02))
         patch.setattr(pool, "Child", ThreadChild)
         patch.setattr(pool, "start_fork_server", lambda: None)
-        patch.setattr(child, "_to_the_death", _to_the_end)
+        patch.setattr(child, "to_the_death", _to_the_end)
+        patch.setattr(coroutines, "to_the_death", _to_the_end)
         yield
 
 
