@@ -43,13 +43,15 @@ def test_a_task_that_started_twice_and_ended_is_finished_and_ran_twice(
     assert counted.words() == "all 1 finished, 1 twice"
 
 
-def test_what_the_queue_no_longer_has_is_lost_and_the_rest_is_stuck(
+def test_what_the_queue_no_longer_has_never_finished_and_the_rest_is_stuck(
     notes: Callable[..., Notes],
 ) -> None:
     read = notes("start a 1 1 1.0", "end a 1 1 2.0", "start b 1 1 3.0")
     counted = count(read, KEYS, 1, 60.2)
     assert (counted.lost, counted.stuck) == (1, 1)
-    assert counted.words() == "lost 1 of 3, 1 of 3 stuck (waited 60 s), 0 twice"
+    assert (
+        counted.words() == "1 of 3 never finished, 1 of 3 stuck (waited 60 s), 0 twice"
+    )
 
 
 def test_a_queue_that_does_not_answer_is_not_said_to_have_lost_anything(
@@ -89,11 +91,10 @@ def test_a_cell_says_in_how_many_runs_something_failed() -> None:
     assert table.cell(twice) == "**lost 1** (2 of 3 runs)"
 
 
-def test_what_a_peer_has_not_is_not_offered_and_ours_is_not_there_yet() -> None:
-    theirs = {"peer": "RQ", "scenario": "sqlite", "missing": "the broker is Redis"}
-    assert table.cell(theirs) == "not offered"
-    ours = {"peer": "django-jobworker", "scenario": "x", "missing": "no x yet"}
-    assert table.cell(ours) == "no x yet"
+@pytest.mark.parametrize("peer", ["RQ", "django-jobworker"])
+def test_what_somebody_has_not_is_not_offered(peer: str) -> None:
+    cell = {"peer": peer, "scenario": "sqlite", "missing": "there is a reason"}
+    assert table.cell(cell) == "not offered"
     assert table.cell(None) == "not run"
 
 

@@ -1,8 +1,8 @@
 """``python -m tests.benchmarks scoreboard``: reliability, beside the peers.
 
 Makes an environment for each peer, starts a PostgreSQL and a Redis of its own, and lets
-each scenario happen to each peer, one after the other. ``--repeat 2`` runs again, up to
-twice, whatever failed. Writes the numbers as JSON and the table as Markdown.
+each scenario happen to each peer, one after the other. ``--repeat 2`` runs
+everything twice more. Writes the numbers as JSON and the table as Markdown.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     board = commands.add_parser("scoreboard", help="reliability, beside the peers")
     board.add_argument("--peers", help="with commas between them; all by default")
     board.add_argument("--scenarios", help="likewise")
-    board.add_argument("--repeat", type=int, default=0, help="again what failed")
+    board.add_argument(
+        "--repeat", type=int, default=0, help="everything so often again"
+    )
     board.add_argument("--cache", type=Path, help="where the environments are kept")
     board.add_argument("--python", default=sys.executable, help="that of the peers")
     board.set_defaults(run=scoreboard)

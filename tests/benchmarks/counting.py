@@ -87,7 +87,7 @@ class Count:
         """Return the beginning of a cell."""
         missing = []
         if self.lost:
-            missing.append(f"lost {self.lost} of {self.enqueued}")
+            missing.append(f"{self.lost} of {self.enqueued} never finished")
         if self.stuck:
             missing.append(f"{self.stuck} of {self.enqueued} stuck")
         if missing:

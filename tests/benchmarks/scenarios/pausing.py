@@ -45,8 +45,9 @@ def paused(bench: Bench) -> Result:
 SCENARIOS = [
     Scenario(
         name="paused",
-        title=f"`SIGSTOP` of a worker for {PAUSE:.0f} s, longer than its lease, beside "
-        "another one: six tasks, then `SIGCONT` and three tasks for it alone",
+        title=f"`SIGSTOP` of a worker for {PAUSE:.0f} s (a lease that can be set is "
+        f"{LEASE:.0f} s) beside another one: six tasks, then `SIGCONT` and three tasks "
+        "for it alone",
         run=paused,
     )
 ]
