@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from django.db.utils import DatabaseError, DataError, Error, IntegrityError
 
-#: MySQL: the transaction was rolled back, or one statement of it; the same again
-#: may succeed at once.
-RETRY_CODES = frozenset({1020, 1205, 1213})
+#: MySQL: the transaction was rolled back, or is to be (a deadlock, a row that changed
+#: meanwhile); the same again may succeed at once.
+RETRY_CODES = frozenset({1020, 1213})
 #: MySQL: the row is too large, or the packet (says the server, says the driver).
 REFUSAL_CODES = frozenset({1118, 1153, 2020})
 #: MySQL: the connection is gone, before a statement or under it.
 LOST_CODES = frozenset({2006, 2013, 2055})
-#: A limit of time was over: for a lock or a statement of PostgreSQL, then for a
-#: statement of MySQL and of MariaDB.
-TIMEOUT_STATES = frozenset({"55P03", "57014"})
-TIMEOUT_CODES = frozenset({3024, 1969})
+#: Somebody else had a lock for too long: PostgreSQL, then MySQL and MariaDB. Who asks
+#: again waits as long again.
+LOCK_STATE = "55P03"
+LOCK_CODE = 1205
+#: A limit of time was over, for a lock or a statement: PostgreSQL, then MySQL and
+#: MariaDB.
+TIMEOUT_STATES = frozenset({LOCK_STATE, "57014"})
+TIMEOUT_CODES = frozenset({LOCK_CODE, 3024, 1969})
 #: A table, a column or an index is not there: PostgreSQL (which names no index), then
 #: MySQL and MariaDB.
 MISSING_STATES = frozenset({"42P01", "42703"})
 MISSING_CODES = frozenset({1146, 1054, 1176})
 #: MySQL: there is such a table, column or index already; there is none to be dropped.
 DONE_CODES = frozenset({1050, 1060, 1061, 1051, 1091})
-#: Somebody else had a lock for too long.
-LOCK_STATE = "55P03"
-LOCK_CODE = 1205
 #: SQLite says these in words only.
 UNREADABLE_WORDS = "Could not decode to UTF-8"
 MISSING_WORDS = ("no such table", "no such column", "has no column named")
@@ -87,7 +88,10 @@ def _sqlite_code(error: BaseException) -> int | None:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Return True when two transactions were in each other's way (deadlock, 40001)."""
+    """Return True when two transactions were in each other's way (deadlock, 40001).
+
+    Not when one of them has waited for the other: it would wait again.
+    """
     if isinstance(error, RowsChanged):
         return True
     if not isinstance(error, Error):

@@ -151,9 +151,10 @@ class MySQLStore(PortableStore):
     # -- transactions --------------------------------------------------------------
 
     def in_transaction(self, work: Callable[[], T]) -> T:
-        """Do some work in one transaction, again after a deadlock or a long wait.
+        """Do some work in one transaction, again after a deadlock.
 
-        Never inside the caller's transaction: what else was in it is lost then.
+        Never inside the caller's transaction: what else was in it is lost then. Nor
+        after a long wait for a lock, or a call would take as many of them.
         """
         connection = connected(self.connection)
         is_ours = connection.autocommit and not connection.in_atomic_block
@@ -162,9 +163,9 @@ class MySQLStore(PortableStore):
                 with self._read_committed():
                     return work()
             except OperationalError as error:
+                close_unless_whole(connection)
                 if mysql_code(error) not in RETRY_CODES:
                     raise
-                close_unless_whole(connection)
             self.pause()
         with self._read_committed():
             return work()

@@ -39,7 +39,8 @@ def run_atomically(
     """Do the work in one transaction; whatever it raises rolls back and comes out.
 
     A conflict with another transaction is no fault of the task: it is done again,
-    but not when the error came from a callback after the commit.
+    but not when the error came from a callback after the commit. Who waited too long
+    for a lock (or asked not to wait at all) gets the error, as on every database.
     """
     for run in range(1, MOST_RUNS + 1):
         try:

@@ -15,7 +15,13 @@ from django.db.utils import Error
 
 from django_jobs.models import Task
 from django_jobs.store import Store
-from django_jobs.store.errors import is_not_migrated, is_refusal
+from django_jobs.store.errors import (
+    RowsChanged,
+    is_conflict,
+    is_contended,
+    is_not_migrated,
+    is_refusal,
+)
 from tests.store.samples import insert, on_both
 
 pytestmark = on_both
@@ -51,6 +57,27 @@ REFUSALS = {
     "packet": OperationalError(1153, "packet bigger than max_allowed_packet"),
     "packet of the driver": OperationalError(2020, "packet too large"),
 }
+
+
+#: Others were in the way, and: is the same again likely to succeed at once?
+CONTENTION = {
+    "deadlock": (caused(OperationalError("x"), sqlstate="40P01"), True),
+    "serialisation": (caused(OperationalError("x"), sqlstate="40001"), True),
+    "mysql deadlock": (OperationalError(1213, "Deadlock"), True),
+    "mariadb changed": (OperationalError(1020, "Record has changed"), True),
+    "rows changed": (RowsChanged("x"), True),
+    "lock": (caused(OperationalError("x"), sqlstate="55P03"), False),
+    "mysql lock": (OperationalError(1205, "Lock wait timeout exceeded"), False),
+    "statement": (caused(OperationalError("x"), sqlstate="57014"), False),
+    "mysql statement": (OperationalError(3024, "maximum execution time"), False),
+}
+
+
+@pytest.mark.parametrize("name", CONTENTION)
+def test_who_waited_for_long_is_in_contention_but_in_no_conflict(name: str) -> None:
+    error, is_sudden = CONTENTION[name]
+    assert is_contended(error)
+    assert is_conflict(error) == is_sudden
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from django_jobs.models import DeadLetter, Result, Task, Worker
 from django_jobs.records import Demand
 from django_jobs.states import Reason, Verdict
 from django_jobs.store import Store, get_store
+from django_jobs.store.errors import is_contended, mysql_code
 from django_jobs.store.mysql import REPEATS, MySQLStore
 from tests.faults import Faults, IsMeant, Mode, Trouble, troubles
 from tests.statements import watched
@@ -30,10 +31,12 @@ from tests.store.samples import (
 )
 from tests.store.test_concurrency import together, worker_of
 from tests.store.test_query_plans import explain, recorded
+from tests.store.test_sessions import lock_row
 
 pytestmark = on_both
 
 DEADLOCK = 1213
+LOCK_WAIT = 1205
 
 
 @pytest.fixture
@@ -79,6 +82,18 @@ def test_not_for_ever(store: MySQLStore, pauses: list[int]) -> None:
 def test_other_errors_are_not_repeated(store: MySQLStore, pauses: list[int]) -> None:
     with pytest.raises(OperationalError):
         store.in_transaction(failing(1, code=1054))
+    assert pauses == []
+
+
+def test_a_call_waits_for_a_lock_once(store: MySQLStore, pauses: list[int]) -> None:
+    (task,) = claim_new(store)
+    with closing(connection.copy()) as other, connection.cursor() as cursor:
+        lock_row(other, task.id)
+        cursor.execute("SET innodb_lock_wait_timeout = 1")
+        with pytest.raises(OperationalError) as caught:
+            store.revoke([task.id])
+    assert mysql_code(caught.value) == LOCK_WAIT
+    assert is_contended(caught.value)
     assert pauses == []
 
 
@@ -247,7 +262,7 @@ def longest_statement() -> int:
         return int(cursor.fetchone()[0])
 
 
-#: After these a transaction is repeated.
+#: After these a transaction is repeated, by the call itself or by who made it.
 CONFLICTS = [
     trouble
     for trouble in troubles(Mode.BEFORE)
@@ -270,7 +285,7 @@ def test_nothing_is_written_where_nobody_commits(
     faults.spared.clear()
     with watched(faults):
         faults.arm([trouble], switching(place))
-        with suppress(OperationalError):  # at the opening: who asks does so again
+        with suppress(OperationalError):  # who made the call does so again
             store.register(new_worker(), 30)
         assert faults.struck
         store.register(new_worker(id=WORKER), 30)

@@ -1,7 +1,9 @@
-"""Atomic tasks whose COMMIT is not answered: the row decides what has become of it."""
+"""Atomic tasks in trouble: what is run again, and what becomes of a lost COMMIT."""
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -30,6 +32,13 @@ REFUSED = [
     trouble
     for mode in (Mode.BEFORE, Mode.UNDONE, Mode.CUT_BEFORE)
     for trouble in troubles(mode)
+]
+
+#: Somebody else has a lock that is wanted.
+IN_THE_WAY = [
+    trouble
+    for trouble in troubles(Mode.BEFORE)
+    if re.match("deadlock|lock wait|.* lock timeout", trouble.words, re.IGNORECASE)
 ]
 
 
@@ -63,6 +72,17 @@ def commits() -> IsMeant:
         return call.verb == "commit" and len(seen) == 1
 
     return is_meant
+
+
+def first_write() -> IsMeant:
+    """Mean the first statement of the body."""
+    writes = itertools.count(1)
+    table = Queue._meta.db_table
+    return lambda call, _: f"INTO {table} " in unquoted(call.text) and next(writes) == 1
+
+
+def unquoted(text: str) -> str:
+    return text.replace('"', "").replace("`", "")
 
 
 def claim() -> tuple[Hands, ClaimedTask]:
@@ -146,6 +166,21 @@ def test_a_conflict_behind_the_commit_is_not_a_reason_to_run_again(
     assert (outcome.verdict, outcome.recorded) == (Verdict.SUCCESSFUL, True)
     assert events(caplog) == ["commit_answer_lost", "successful"]
     assert Queue.objects.count() == 1
+
+
+@pytest.mark.parametrize("trouble", IN_THE_WAY, ids=str)
+def test_a_body_runs_again_after_a_deadlock_but_not_after_a_long_wait(
+    trouble: Trouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "django_jobs")
+    hands, task = claim()
+    verdict = run(hands, task, trouble, first_write()).verdict
+    if "deadlock" in trouble.words.lower():
+        assert events(caplog) == ["atomic_conflict", "successful"]
+        assert (verdict, Queue.objects.count()) == (Verdict.SUCCESSFUL, 1)
+    else:
+        assert events(caplog) == ["retry"]
+        assert (verdict, Queue.objects.count()) == (Verdict.RETRY, 0)
 
 
 def test_while_nobody_answers_the_fence_keeps_the_outcome(
