@@ -13,7 +13,7 @@ from django_jobs.store.dialect import as_id, own_transaction
 from django_jobs.store.reading import DEAD_LETTERS_AMONG, Reading
 
 #: Lock tasks that are to be revoked.
-LOCK_TASKS = "SELECT id, state FROM {by_id[task]} WHERE id IN"
+LOCK_TASKS = "SELECT id, state, revoke_requested FROM {by_id[task]} WHERE id IN"
 #: Ask the workers to stop their runs.
 REQUEST_REVOKE = """
 UPDATE {by_id[task]} SET revoke_requested = TRUE
@@ -92,7 +92,9 @@ class Control(Reading):
         rows = self.rows_in(LOCK_TASKS, ids, end="ORDER BY id {lock}")
         running = [as_id(row[0]) for row in rows if row[1] == "RUNNING"]
         waiting = [as_id(row[0]) for row in rows if row[1] != "RUNNING"]
-        self.expect(len(running), self.run_in(REQUEST_REVOKE, running))
+        # Not those that were asked before: MySQL may count what changes only.
+        new = [as_id(row[0]) for row in rows if row[1] == "RUNNING" and not row[2]]
+        self.expect(len(new), self.run_in(REQUEST_REVOKE, new))
         copied = self.run_in(REVOKE_WAITING, waiting, [conf().RESULT_RETENTION])
         deleted = self.delete_in("task", waiting, IS_WAITING)
         self.expect(len(waiting), copied, deleted)

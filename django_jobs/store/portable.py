@@ -40,6 +40,10 @@ SAVE_METADATA = """
 UPDATE {task} SET metadata = COALESCE(%s, metadata), progress = COALESCE(%s, progress)
 WHERE id = %s AND lease = %s AND worker_id = %s AND state = 'RUNNING'
 """
+IS_HELD = """
+SELECT 1 FROM {task}
+WHERE id = %s AND lease = %s AND worker_id = %s AND state = 'RUNNING'
+"""
 
 
 class PortableStore(Inserting, Workers, Control, Listing):
@@ -120,8 +124,11 @@ class PortableStore(Inserting, Workers, Control, Listing):
         metadata: str | None = None,
         progress: str | None = None,
     ) -> bool:
-        worker, task = self.to_id(worker_id), self.to_id(task_id)
-        return self.run(SAVE_METADATA, [metadata, progress, task, lease, worker]) > 0
+        held = [self.to_id(task_id), lease, self.to_id(worker_id)]
+        if self.run(SAVE_METADATA, [metadata, progress, *held]):
+            return True
+        # MySQL may count what changes only: the row may be as it shall be.
+        return bool(self.rows(IS_HELD, held))
 
 
 def _newest(outcomes: list[Outcome]) -> tuple[list[Outcome], list[str]]:

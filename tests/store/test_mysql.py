@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Any
 
@@ -170,6 +170,33 @@ def test_every_transaction_is_read_committed(
     finally:
         connection.close()
         del options["isolation_level"]
+
+
+@pytest.fixture
+def counts_changes(store: MySQLStore) -> Iterator[None]:
+    """Have the server count the rows that a statement changes, not those it finds.
+
+    Who sets flags of the client replaces those that Django sets.
+    """
+    options = connection.settings_dict["OPTIONS"]
+    connection.close()
+    options["client_flag"] = 0
+    yield
+    connection.close()
+    del options["client_flag"]
+
+
+@pytest.mark.usefixtures("counts_changes")
+def test_a_row_that_is_as_wanted_already_is_there(store: MySQLStore) -> None:
+    (task,) = claim_new(store)
+    (waiting,) = insert(store)
+    assert store.revoke([task.id]) == {task.id: "requested"}
+    asked = {task.id: "requested", waiting: "revoked"}
+    assert store.revoke([task.id, waiting]) == asked
+    for lease, is_ours in ((task.lease, True), (task.lease + 1, False)):
+        for _ in range(2):
+            saved = store.save_metadata(WORKER, task.id, lease, progress="1")
+            assert saved is is_ours
 
 
 def sees_commits(store: MySQLStore) -> bool:
