@@ -351,6 +351,7 @@ class Exchange:
         if count:
             self._is_hungry = True
             self._woken = time.monotonic()
+            self._strays.found(self._woken)
 
     # -- after a failure -------------------------------------------------------------
 

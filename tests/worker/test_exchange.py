@@ -543,6 +543,35 @@ def test_nobody_looks_for_strays_while_nothing_is_due_soon(listening: Scene) -> 
     assert listening.turn() == []
 
 
+def looks_of(own: strays.Strays, begin: float, seconds: float) -> int:
+    """Return how often a worker looks while some task is always due soon."""
+    times = [begin + step / 10 for step in range(round(seconds * 10))]
+    due = [now for now in times if own.is_due(now, now) and not own.looked(now)]
+    return len(due)
+
+
+def test_a_worker_that_is_not_new_looks_for_strays_rarely() -> None:
+    own = strays.Strays(WorkerOptions(database="default"))
+    later = 1000.0 + strays.NEW
+    assert looks_of(own, 1000.0, strays.NEW) == strays.NEW / strays.LOOK
+    assert looks_of(own, later, 600.0) <= 600.0 / strays.LATER_LOOK
+    own.found(later + 600.0)
+    assert looks_of(own, later + 601.0, 60.0) == 60.0 / strays.LOOK
+
+
+@pytest.mark.parametrize("name", [claimed().name, "never.seen"])
+def test_who_found_strays_looks_again_soon(
+    listening: Scene, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(strays, "NEW", 0.0)
+    listening.store.strays = [("default", name)]
+    strays_ahead(listening)
+    listening.turn()
+    listening.completer.do("adopt")
+    listening.settle()
+    assert ("adopt" in listening.turn(strays.LOOK)) == (name != "never.seen")
+
+
 # -- after a failure ---------------------------------------------------------------
 
 
