@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
+from django.test import override_settings
 
 from django_jobs.models import DeadLetter, Result, Task, Worker
 from django_jobs.records import Demand
@@ -18,6 +18,7 @@ from django_jobs.states import State, Verdict
 from django_jobs.store import Store, workers
 from django_jobs.store.errors import RowsChanged
 from tests.statements import Call, watched
+from tests.store.fences import FENCES, changes_in
 from tests.store.samples import (
     OTHER_WORKER,
     WORKER,
@@ -37,32 +38,19 @@ from tests.store.test_concurrency import DEADLINE
 
 pytestmark = on_both
 
-TABLES = "task|result|deadletter|worker"
-#: What a statement has to say of the rows that it changes.
-PREDICATE = re.compile(r"state|lease|prune_at|finished_at|expires_at")
-#: These know enough by the id: a worker that registers or signs off has the row for
-#: itself, and a row of the dead letters says by its table what state it is in.
-BY_ID = ("DELETE FROM django_jobs_worker", "DELETE FROM django_jobs_deadletter")
-
-
 # -- every statement -----------------------------------------------------------------
 
 
 class Changes:
-    """Notes the statements that change rows of the queue."""
+    """Notes the statements that change rows of the queue, by their kinds."""
 
     def __init__(self) -> None:
-        self.texts: set[str] = set()
+        self.found: dict[str, set[str]] = {}
 
     @contextmanager
     def __call__(self, call: Call) -> Iterator[None]:
-        text = re.sub(r"[\"`]", "", call.text).strip()
-        for change in re.findall(
-            rf"(?:(?<!KEY )UPDATE|DELETE FROM) django_jobs_(?:{TABLES})\b.*",
-            text,
-            re.DOTALL,
-        ):
-            self.texts.add(change)
+        for kind, demands in changes_in(call.text):
+            self.found.setdefault(kind, set()).add(demands)
         yield
 
 
@@ -72,9 +60,8 @@ def live(store: Store) -> None:
         told = [outcome(task, verdict, retention=0.0) for task in claim_new(store, 2)]
         store.cycle(WORKER, told, Demand(1))
         store.sign_off(WORKER)
-    insert(store, delay=60.0)
-    Task.objects.filter(state="SCHEDULED").update(run_after=store.now())
-    store.promote()
+    insert(store, delay=0.001)
+    wait_for(lambda: store.promote() > 0)
     tasks = claim_new(store, 3)
     store.save_metadata(WORKER, tasks[0].id, tasks[0].lease, progress="1")
     store.revoke([tasks[0].id, *insert(store)])
@@ -82,20 +69,47 @@ def live(store: Store) -> None:
     store.expire_workers([WORKER])
     store.rescue(1), store.rescue()
     store.requeue([str(each) for each in DeadLetter.objects.values_list("pk", flat=1)])
-    store.prune(), store.prune(older_than=0)
+    failed, also_failed, unknown = claim_new(store, 3)
+    with override_settings(DJANGO_JOBS={"DEAD_LETTER_RETENTION": 0.001}):
+        complete(store, failed, Verdict.FAILED)
+    wait_for(lambda: store.prune() > 0)
+    complete(store, also_failed, Verdict.FAILED)
+    store.prune(older_than=0)
+    complete(store, unknown, Verdict.UNKNOWN, delay=3.0)
+    assert store.adopt(5.0, lambda queue, name: True) == 1
 
 
 def test_every_change_repeats_what_is_known_of_its_rows(store: Store) -> None:
     changes = Changes()
     with watched(changes):
         live(store)
-    bare = {
-        text
-        for text in changes.texts
-        if not PREDICATE.search(text.partition("WHERE")[2])
-    }
-    assert len(changes.texts) > 12
-    assert {text for text in bare if not text.startswith(BY_ID)} == set()
+    assert changes.found.keys() == FENCES.keys()
+    unfenced = {kind: found - FENCES[kind] for kind, found in changes.found.items()}
+    assert {kind: found for kind, found in unfenced.items() if found} == {}
+    for kind in ("DELETE result", "DELETE deadletter"):
+        assert {"ids & prune_at <=", "finished_at <= & ids"} <= changes.found[kind]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE django_jobs_task SET metadata = %s WHERE id = %s RETURNING lease",
+        "UPDATE django_jobs_task SET metadata = %s WHERE id = %s AND lease = %s "
+        "AND state = 'RUNNING' ORDER BY worker_id",
+        "UPDATE django_jobs_task SET state = 'RUNNING', lease = lease + 1 "
+        "WHERE id IN (SELECT id FROM django_jobs_task WHERE state = 'READY')",
+        "UPDATE django_jobs_task SET state = 'READY' WHERE id IN (%s) OR "
+        "state = 'RUNNING'",
+        "DELETE FROM django_jobs_task WHERE id = %s AND state = 'RUNNING'",
+        "DELETE FROM django_jobs_task WHERE id = ANY(%(ids)s) AND lease = %s "
+        "AND state || '' = 'RUNNING' RETURNING worker_id",
+        "DELETE FROM django_jobs_result WHERE id IN (%s) LIMIT 1",
+        "DELETE FROM django_jobs_worker WHERE expires_at <= now() AND id IN (%s)",
+    ],
+)
+def test_a_change_that_is_not_fenced_is_seen(change: str) -> None:
+    [(kind, demands)] = changes_in(change)
+    assert demands not in FENCES[kind]
 
 
 def test_what_was_hit_is_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
