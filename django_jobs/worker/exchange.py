@@ -223,9 +223,10 @@ class Exchange:
         self._expect(due)
         self._asked_for -= wanted
         self._claims -= wanted > 0
-        if job.is_doubtful:
+        if job.is_doubtful or (job.failures and cycle.stale):
             # The answer to a commit may have been lost, with tasks claimed by it, and
-            # with the news that the outcomes were written.
+            # with the news that the outcomes were written. Or some of them were
+            # written one by one, before others were in the way.
             self._doubtful.setdefault(worker_id, []).extend(cycle.stale)
         elif cycle.stale:
             say_stale(cycle.stale)

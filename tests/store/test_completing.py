@@ -6,6 +6,7 @@ import random
 import time
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.db import DataError, OperationalError
@@ -370,6 +371,24 @@ def test_trouble_that_passes_is_not_blamed_on_the_outcome(
             with pytest.raises(OperationalError):
                 complete(store, task, return_value="bad")
         assert places(task.id) == ["Task"]
+
+
+def test_what_is_written_one_by_one_stays_so_when_the_claim_fails(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = claim_new(store, 2)
+    outcomes = [outcome(good), outcome(bad, return_value="bad")]
+    with monkeypatch.context() as patch:
+        refuse(store, patch, DataError("no"))
+        # First for all, then for the claim alone.
+        ends = [DataError("no"), OperationalError("deadlock")]
+        patch.setattr(store, "_cycle", Mock(side_effect=ends))
+        with pytest.raises(OperationalError):
+            store.cycle(WORKER, outcomes, Demand(1))
+    assert (places(good.id), places(bad.id)) == (["Result"], ["DeadLetter"])
+    # So who repeats it has to know that these may be its own.
+    repeated = store.cycle(WORKER, outcomes, Demand(1), again=True)
+    assert sorted(repeated.stale) == sorted([good.id, bad.id])
 
 
 def refuse(
