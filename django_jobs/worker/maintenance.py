@@ -114,7 +114,8 @@ def expire_dead_neighbours(store: Store) -> bool:
     """End the leases of workers of this host whose process is gone, if there are any.
 
     Their leases would run out anyway; this spares their tasks the wait. The start
-    time of the process guards against a number that was given to another one.
+    time of the process guards against a number that was given to another one. Who may
+    be alive is left alone: two would run the same task.
     """
     boot = processes.boot()
     if not boot:
@@ -122,7 +123,7 @@ def expire_dead_neighbours(store: Store) -> bool:
     dead = [
         worker_id
         for worker_id, pid, started in store.workers_of_host(boot)
-        if started and processes.pid_start(pid) != started
+        if started and processes.is_gone(pid, started)
     ]
     if dead:
         _say("workers_dead", dead, workers=len(dead))

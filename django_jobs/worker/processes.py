@@ -14,6 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+#: States of a process that runs nothing any more: a zombie, or one that ends.
+_ENDED = ("Z", "X")
+#: Characters that are stored of the name of a boot.
+_BOOT_LENGTH = 100
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
@@ -21,25 +25,55 @@ def boot() -> str:
     """Name this boot of this host and its process namespace; empty when unknown.
 
     A process number means the same process only within one namespace and boot:
-    containers of one host share the boot id and not the numbers.
+    containers of one host share the boot id and not the numbers. Copies of a virtual
+    machine that runs share both, and differ in their name.
     """
     try:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return ""  # what is mounted there has the numbers of another namespace
         identity = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{identity} {os.readlink('/proc/self/ns/pid')}"
+        namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
         return ""
+    return f"{identity} {namespace} {os.uname().nodename}"[:_BOOT_LENGTH]
 
 
 def pid_start(pid: int) -> str:
-    """Return when a process started, as the kernel counts; empty when it is gone."""
+    """Return when a process started, as the kernel counts; empty when it is gone.
+
+    Also when that cannot be read: ``is_gone`` tells the one from the other.
+    """
+    state, begin = _state_and_start(pid)
+    return "" if state in _ENDED else begin
+
+
+def is_gone(pid: int, started: str) -> bool:
+    """Tell whether the process that started then is known to run no more.
+
+    One that cannot be looked at may live: others' processes may be hidden in ``/proc``,
+    and we may be short of descriptors.
+    """
+    state, begin = _state_and_start(pid)
+    if begin:
+        return state in _ENDED or begin != started
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _state_and_start(pid: int) -> tuple[str, str]:
+    """Return fields 3 and 22 of proc(5); empty when they cannot be read."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
-        return ""
-    # The name, in parentheses, may itself hold spaces and parentheses; start time is
-    # field 22 of proc(5), the twentieth behind it. A zombie runs nothing any more.
-    fields = stat.rpartition(b")")[2].split()
-    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+        return "", ""
+    # The name, in parentheses, may itself hold spaces and parentheses.
+    fields = stat.rpartition(b")")[2].decode().split()
+    return fields[0], fields[19]
 
 
 def memory_of(pid: int) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,6 +92,20 @@ def test_neighbours_whose_process_is_gone_are_expired(store: Any) -> None:
     assert chore("rescue").work(store) is False
     assert store.expired == ["gone", "its number was given to another"]
     assert store.asked == [("workers_of_host", "this boot"), ("rescue", RESCUE_BATCH)]
+
+
+def test_a_neighbour_that_cannot_be_looked_at_keeps_its_lease(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = processes.pid_start(os.getpid())
+    store.neighbours = [("hidden", os.getpid(), begin), ("gone", NOBODY, "77")]
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError("of another user")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    chore("rescue").work(store)
+    assert store.expired == ["gone"]
 
 
 def test_without_dead_neighbours_none_is_expired(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from django_jobs.models import Worker
 from django_jobs.worker import processes
 from tests.worker.parts import NOBODY, PATIENCE, wait_for
 
@@ -54,6 +58,89 @@ def test_the_boot_is_empty_where_it_is_not_known(
     assert processes.boot() == ""
 
 
+def test_the_boot_fits_and_tells_hosts_of_any_name_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def name(host: str) -> None:
+        monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename=host))
+
+    boots = set()
+    for host in ("one", "another", "x" * 64):
+        name(host)
+        boots.add(processes.boot())
+    assert len(boots) == 3
+    most = Worker._meta.get_field("boot").max_length
+    assert max(map(len, boots)) <= most  # type: ignore[operator]
+
+
+IN_NAMESPACE = """
+import os
+from pathlib import Path
+from django_jobs.worker import processes
+print(os.getpid(), Path("/proc/self").resolve().name, processes.boot(), sep="|")
+"""
+
+
+@pytest.mark.parametrize("mount", ["--mount-proc", "--mount"])
+def test_a_namespace_of_processes_has_a_boot_of_its_own(mount: str) -> None:
+    told = unshared(IN_NAMESPACE, "--pid", "--fork", mount)
+    pid, pid_in_proc, boot = told.strip().split("|")
+    # Where /proc has the numbers of others, none of it may be believed.
+    assert (pid == pid_in_proc) is (mount == "--mount-proc") is bool(boot)
+    assert boot != processes.boot()
+
+
+HIDDEN = f"""
+import os
+from django_jobs.worker import processes
+assert os.system("mount -t proc -o hidepid=2 proc /proc") == 0
+other = os.getpid()
+begin = processes.pid_start(other)
+if (child := os.fork()) == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    told = [processes.is_gone(pid, begin) for pid in (other, os.getpid(), {NOBODY})]
+    print([processes.pid_start(other), *told], flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+def test_a_process_of_another_user_that_is_hidden_is_not_gone() -> None:
+    told = unshared(HIDDEN, "--pid", "--fork", "--mount")
+    assert told.strip() == str(["", False, True, True])
+
+
+def unshared(code: str, *options: str) -> str:
+    """Run Python in namespaces of its own; return what it prints."""
+    unshare = ("unshare", *options)
+    if not shutil.which("unshare") or subprocess.run([*unshare, "true"]).returncode:
+        pytest.skip("namespaces may not be made here")
+    told = subprocess.run(
+        [*unshare, sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        timeout=PATIENCE,
+    )
+    return told.stdout
+
+
+def test_a_process_that_cannot_be_looked_at_is_not_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begin = processes.pid_start(os.getpid())
+
+    def refuse(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert not processes.is_gone(os.getpid(), begin)
+    assert processes.is_gone(NOBODY, begin)
+
+
 def test_a_process_has_a_start_that_stays(sleeper: subprocess.Popen[bytes]) -> None:
     begin = processes.pid_start(sleeper.pid)
     assert int(begin) >= int(processes.pid_start(os.getpid()))
@@ -71,9 +158,14 @@ def test_the_start_is_read_behind_a_name_with_spaces_and_parentheses(
 def test_who_is_gone_or_a_zombie_has_no_start(
     sleeper: subprocess.Popen[bytes],
 ) -> None:
-    assert processes.pid_start(NOBODY) == ""
+    begin = processes.pid_start(sleeper.pid)
+    assert (processes.pid_start(NOBODY), processes.is_gone(sleeper.pid, begin)) == (
+        "",
+        False,
+    )
     sleeper.kill()
     wait_for(lambda: processes.pid_start(sleeper.pid) == "")
+    assert processes.is_gone(sleeper.pid, begin)
 
 
 def test_the_memory_of_a_process_is_known_while_it_lives() -> None:
