@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+import traceback as tracebacks
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 #: Fields that are named otherwise in the text, where there is no need to tell them
@@ -38,7 +41,10 @@ def log(
     The record carries ``event`` and the fields as attributes, for formatters and
     handlers that keep them apart. Those of ``also`` are not in the text. A field
     ``traceback`` stands below the line. No value can begin a line, or move the cursor
-    of a terminal. None may be named as an attribute that every record has (KeyError).
+    of a terminal. None may be named as an attribute that every record has.
+
+    It never raises: a handler of the project that does must not end what tells of
+    itself. The line is on standard error then, with the reason below.
     """
     if not logger.isEnabledFor(level):
         return
@@ -49,7 +55,18 @@ def log(
     if traceback:
         words += "\n%s"
         values.append(_escaped(traceback, keep="\n\t"))
-    logger.log(level, words, *values, exc_info=exc_info, extra=extra, stacklevel=2)
+    try:
+        logger.log(level, words, *values, exc_info=exc_info, extra=extra, stacklevel=2)
+    except Exception:
+        _say_plainly(words % tuple(values))
+
+
+def _say_plainly(text: str) -> None:
+    reason = tracebacks.format_exc()
+    # Past what the project, or a task, has put in the place of the stream.
+    if (stream := sys.__stderr__) is not None:
+        with suppress(Exception):
+            print(f"{text}\n{reason}", end="", file=stream, flush=True)
 
 
 def _placeholder(field: tuple[str, Any]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import sys
 
 import pytest
 
@@ -90,6 +92,35 @@ def test_ids_stand_in_a_row_and_a_traceback_below(caplog: Log) -> None:
 def test_the_place_in_the_code_is_that_of_the_caller(caplog: Log) -> None:
     events.log(logger, logging.ERROR, "x")
     assert caplog.records[0].filename == "test_events.py"
+
+
+def test_a_handler_that_raises_ends_nobody_and_hides_no_line(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    class Broken(logging.Handler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            raise RuntimeError("the service is away")
+
+    handler = Broken()
+    logger.addHandler(handler)
+    try:
+        events.log(logger, logging.ERROR, "x", value="100 %")
+    finally:
+        logger.removeHandler(handler)
+    told = capfd.readouterr().err
+    assert told.startswith('event=x value="100 %"\nTraceback')
+    assert told.endswith("RuntimeError: the service is away\n")
+
+
+@pytest.mark.parametrize("stream", [None, io.StringIO()])
+def test_where_nothing_can_be_said_nothing_is(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO | None
+) -> None:
+    if stream is not None:
+        stream.close()
+    monkeypatch.setattr(sys, "__stderr__", stream)
+    monkeypatch.setattr(logger, "handlers", None)
+    events.log(logger, logging.ERROR, "x")
 
 
 def test_what_is_below_the_level_costs_nothing(caplog: Log) -> None:
