@@ -6,6 +6,7 @@ has failed half way, and takes it for whole the next time.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 
@@ -14,9 +15,19 @@ def connected(connection: Any) -> Any:
     try:
         connection.ensure_connection()
     except Exception:
-        connection.close()
+        give_up(connection)
         raise
     return connection
+
+
+def give_up(connection: Any) -> None:
+    """Close a connection after an error; it is replaced also if that fails.
+
+    The driver may raise anew on what is broken. Django forgets its connection however
+    that goes.
+    """
+    with suppress(Exception):
+        connection.close()
 
 
 def close_unless_whole(connection: Any) -> bool:
@@ -27,5 +38,5 @@ def close_unless_whole(connection: Any) -> bool:
     """
     is_whole = bool(connection.autocommit or connection.in_atomic_block)
     if not is_whole:
-        connection.close()
+        give_up(connection)
     return is_whole

@@ -19,7 +19,7 @@ from django.db import connections
 
 from django_jobs import events
 from django_jobs.store import Store
-from django_jobs.store.connecting import close_unless_whole, connected
+from django_jobs.store.connecting import close_unless_whole, connected, give_up
 from django_jobs.store.errors import is_contended, is_not_migrated
 from django_jobs.worker.outage import (
     LONGEST_PAUSE,
@@ -27,6 +27,7 @@ from django_jobs.worker.outage import (
     is_trouble,
     missing_tables,
     pause_after,
+    survived,
 )
 from django_jobs.worker.watchdog import DEADLINE, Watch, Watchdog, lengthened
 
@@ -141,26 +142,29 @@ class Completer:
                     connected(connection)
                     job.answer = job.work(self.store)
             except Exception as error:
-                self._after_failure(job, error)
+                with survived(self._hurry.wait):
+                    self._after_failure(job, error)
                 if job.error is not None:
                     return
             else:
-                self._after_success(job)
+                with survived(self._hurry.wait):
+                    self._after_success(job)
                 return
 
     def _after_failure(self, job: Job, error: Exception) -> None:
         job.failures += 1
         job.is_doubtful |= not is_contended(error)
+        if not job.is_vital or self._hurry.is_set():
+            job.error = error
         if is_contended(error):
             close_unless_whole(connections[self.store.alias])
         else:
             # Whatever state the connection is in, a new one is in a better one.
-            connections[self.store.alias].close()
+            give_up(connections[self.store.alias])
         is_passing = is_trouble(error) or is_contended(error) or is_not_migrated(error)
         wait = pause_after(job.failures, LONGEST_PAUSE if is_passing else LONGEST_WAIT)
         self._say_failed(job, error, wait)
-        if not job.is_vital or self._hurry.is_set():
-            job.error = error
+        if job.error is not None:
             self.outage.gave_up(id(job))
             self.contention.gave_up(id(job))
         elif is_trouble(error):

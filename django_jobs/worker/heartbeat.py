@@ -19,8 +19,9 @@ from django.db import connections
 from django_jobs.conf import conf
 from django_jobs.failpoints import reach
 from django_jobs.store import Store
+from django_jobs.store.connecting import give_up
 from django_jobs.store.errors import is_contended, is_not_migrated
-from django_jobs.worker.outage import Outage, is_trouble, pause_after
+from django_jobs.worker.outage import Outage, is_trouble, pause_after, survived
 from django_jobs.worker.watchdog import Watch, lengthened
 
 #: How often to look for revocations while something runs, in seconds.
@@ -101,18 +102,22 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._wait()
-            is_due = time.monotonic() >= self._next_beat
-            if not (is_due or self.running):
-                continue
-            if not self._call(is_due):
-                # The next success shall be a sign of life: the lease runs out.
-                self._next_beat = time.monotonic()
-            elif is_due:
-                # Jitter: workers started together must not beat together.
-                pause = self.interval * random.uniform(0.9, 1.0)  # noqa: S311
-                self._next_beat = time.monotonic() + pause
+            with survived(self._stop.wait):
+                self._turn()
         connections[self.store.alias].close()
+
+    def _turn(self) -> None:
+        self._wait()
+        is_due = time.monotonic() >= self._next_beat
+        if not (is_due or self.running):
+            return
+        if not self._call(is_due):
+            # The next success shall be a sign of life: the lease runs out.
+            self._next_beat = time.monotonic()
+        elif is_due:
+            # Jitter: workers started together must not beat together.
+            pause = self.interval * random.uniform(0.9, 1.0)  # noqa: S311
+            self._next_beat = time.monotonic() + pause
 
     def _wait(self) -> None:
         until = self._next_beat - time.monotonic()
@@ -143,7 +148,7 @@ class Heartbeat:
     def _after_failure(self, error: Exception) -> None:
         """Wait until it is time to try again."""
         self._failures += 1
-        connections[self.store.alias].close()
+        give_up(connections[self.store.alias])
         if is_trouble(error):
             self._outage.failed(self, error, pause_after(self._failures))
             self._outage.wait(self._failures)

@@ -27,7 +27,7 @@ from django_jobs.conf import conf
 from django_jobs.store import Store
 from django_jobs.store.base import CHANNEL
 from django_jobs.store.locks import take_lock
-from django_jobs.worker.outage import Outage, is_trouble
+from django_jobs.worker.outage import Outage, is_trouble, survived
 from django_jobs.worker.watchdog import Watch
 
 logger = logging.getLogger("django_jobs")
@@ -65,6 +65,8 @@ class Listener:
         self.lock: tuple[str, int] | None = None
         self._sessions = 0
         self._next_lock = 0.0
+        #: In a row.
+        self._failures = 0
         #: Do notifications arrive? If not, the loop must poll as if there were none.
         self.is_heard = False
         self._has_complained = False
@@ -95,20 +97,26 @@ class Listener:
     # -- in the thread ---------------------------------------------------------------
 
     def _run(self, listen: Callable[[], None]) -> None:
-        failures = 0
         while not self._stop.is_set():
-            try:
-                listen()
-            except Exception as error:
-                # Of those in a row: who was heard just had a good connection.
-                failures = 1 if self.is_heard else failures + 1
-                wait = min(RECONNECT * 2 ** min(failures, 10) / 2, LONGEST_WAIT)
-                self._say_failed(error, failures, wait)
-            else:
-                wait = RECONNECT / 2
+            with survived(self._stop.wait):
+                self._stop.wait(self._attempt(listen))
+
+    def _attempt(self, listen: Callable[[], None]) -> float:
+        """Listen as long as it goes well; return how long to wait before the next."""
+        try:
+            listen()
+        except Exception as error:
+            # Of those in a row: who was heard just had a good connection.
+            self._failures = 1 if self.is_heard else self._failures + 1
+            wait: float = min(
+                RECONNECT * 2 ** min(self._failures, 10) / 2, LONGEST_WAIT
+            )
+            self._say_failed(error, self._failures, wait)
+            return wait
+        finally:
             self.is_heard = False
             self.lock = None
-            self._stop.wait(wait)
+        return RECONNECT / 2
 
     def _say_failed(self, error: Exception, failures: int, wait: float) -> None:
         if is_trouble(error):

@@ -10,6 +10,8 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
@@ -26,6 +28,8 @@ REPEAT = 30.0
 #: First and longest pause between two attempts, in seconds, give or take a quarter.
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.5
+#: Pause of a thread that failed where it must not, in seconds.
+FAULT_PAUSE = 1.0
 #: Characters of an error.
 _LENGTH = 300
 _TROUBLE = (OperationalError, InterfaceError, OSError)
@@ -162,6 +166,21 @@ class Outage:
             self._releases += 1
             self._released_at = now
         self._changed.notify_all()
+
+
+@contextmanager
+def survived(wait: Callable[[float], object]) -> Iterator[None]:
+    """Go on after an error of our own, and wait a moment first.
+
+    A thread that ends is missed by nobody: there would be no sign of life any more, or
+    no outcome written, by a worker that runs on.
+    """
+    try:
+        yield
+    except Exception:
+        part = threading.current_thread().name
+        events.log(logger, logging.ERROR, "thread_failed", part=part, exc_info=True)
+        wait(FAULT_PAUSE)
 
 
 def missing_tables(alias: str) -> Outage:

@@ -169,6 +169,47 @@ def test_a_new_connection_is_used_after_a_failure(
     assert len(closed) == 3
 
 
+def fail(*args: object) -> None:
+    raise RuntimeError("not even this")
+
+
+@pytest.mark.parametrize("error", [OperationalError, ProgrammingError])
+def test_a_connection_that_cannot_be_closed_is_replaced(
+    start: Start, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    completer, done = start()
+    wrapper = type(connections[completer.store.alias])
+    close = wrapper._close
+
+    def close_and_fail(connection: Any) -> None:
+        close(connection)
+        fail()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wrapper, "_close", close_and_fail)
+        job = run(completer, done, Job("x", failing(3, error=error), len))
+    assert (job.answer, job.failures) == ("answer", 3)
+
+
+@pytest.mark.parametrize("where", ["failed", "succeeded"])
+def test_an_error_of_ours_ends_no_thread_and_loses_no_job(
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+) -> None:
+    monkeypatch.setattr(outage, "FAULT_PAUSE", 0.001)
+    completer, done = start()
+    with monkeypatch.context() as patch:
+        patch.setattr(completer.outage, where, fail)
+        # More than there are threads.
+        for _ in range(5):
+            run(completer, done, Job("x", failing(1), len))
+            run(completer, done, Job("x", failing(1), lambda _: None, is_vital=False))
+    assert run(completer, done, Job("y", failing(0), len)).answer == "answer"
+    assert "event=thread_failed part=database-" in caplog.text
+
+
 def test_a_connection_that_an_error_left_between_transactions_is_replaced(
     start: Start,
 ) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -134,6 +135,37 @@ def test_a_failed_renewal_is_no_answer_and_is_repeated(
         ("event=database_reachable alias=default", False),
         ("event=heartbeat_back alias=default", False),
     ]
+
+
+def fail(*args: object) -> None:
+    raise RuntimeError("not even this")
+
+
+def test_a_connection_that_cannot_be_closed_does_not_end_the_signs_of_life(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = SimpleNamespace(close=fail)
+    monkeypatch.setattr(module, "connections", {"default": connection})
+    scene = start()
+    scene.store.answers = [OperationalError("away"), True]
+    scene.start()
+    assert scene.renewed.get(timeout=PATIENCE)[2] is True
+    connection.close = lambda: None
+    assert "event=thread_failed" not in caplog.text
+
+
+def test_an_error_of_ours_does_not_end_the_signs_of_life(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outage_module, "FAULT_PAUSE", 0.001)
+    scene = start()
+    monkeypatch.setattr(scene.heartbeat._outage, "failed", fail)
+    scene.store.answers = [OperationalError("away"), OperationalError("away"), True]
+    scene.start()
+    assert scene.renewed.get(timeout=PATIENCE)[2] is True
+    told = [each for each in caplog.records if "thread_failed" in each.getMessage()]
+    assert caplog.messages == ["event=thread_failed part=heartbeat"] * 2
+    assert all(each.exc_info for each in told)
 
 
 def test_an_answer_counts_from_before_the_statement(

@@ -15,6 +15,7 @@ from django.db import OperationalError, connection
 
 from django_jobs.store import get_store
 from django_jobs.worker import listener as module
+from django_jobs.worker import outage
 from django_jobs.worker.listener import Listener, _Notifications
 from django_jobs.worker.watchdog import Watch
 from tests.worker.parts import PATIENCE, Clock, wait_for
@@ -385,6 +386,20 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(start: Start) -> Non
     listener, wakes = start(store)
     wakes.get(timeout=PATIENCE)
     wait_for(lambda: listener.is_heard)
+
+
+def test_an_error_of_ours_does_not_end_the_thread(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("not even this")
+
+    monkeypatch.setattr(outage, "FAULT_PAUSE", 0.001)
+    monkeypatch.setattr(Listener, "_say_failed", fail)
+    listener, wakes = start(CountingStore(OperationalError("away"), 1, 1))
+    wakes.get(timeout=PATIENCE)
+    wait_for(lambda: listener.is_heard)
+    assert caplog.messages == ["event=thread_failed part=listener"]
 
 
 def test_after_a_fault_it_listens_again_and_wakes_for_what_it_missed(
