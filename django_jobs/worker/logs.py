@@ -166,7 +166,8 @@ def finish_lines() -> bool:
     Not what other attempts have printed that run in threads of their own. Returns
     False when somebody has closed a stream; never raises.
     """
-    streams: list[Any] = [*_lines] or [sys.stdout, sys.stderr]
+    streams: list[Any] = [*_lines]
+    streams = streams or [getattr(sys, name, None) for name in ("stdout", "stderr")]
     are_open = True
     for stream in streams:
         try:

@@ -27,7 +27,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
 from logging import root
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 #: What the process is short of, and not the task alone.
 _SHORTAGES = frozenset({errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
@@ -95,6 +96,7 @@ class Surroundings:
 
     def __init__(self) -> None:
         self._variables = _Variables.watch()
+        self._filters = _Filters.watch()
         self._mask = _signal.pthread_sigmask(signal.SIG_BLOCK, ())
         #: By one of these a task would end whoever runs when its time has come.
         self._timers = [each for each in _TIMERS if not any(_signal.getitimer(each))]
@@ -109,7 +111,7 @@ class Surroundings:
         self._menders = (
             *(_keep_environment(self._variables), _keep_clock(), _keep_locale()),
             *(_keep_interpreter(), _keep_streams(), _keep_loggers()),
-            *(_keep_warnings(), _keep_signals()),
+            *(_keep_warnings(self._filters), _keep_signals()),
         )
         self._seen = self._look()
 
@@ -119,8 +121,8 @@ class Surroundings:
         What threads share is left as it is while other attempts run, which may have
         changed it on purpose: not ``is_alone``.
         """
-        _signal.pthread_sigmask(_SET_MASK, self._mask)
         try:
+            _signal.pthread_sigmask(_SET_MASK, self._mask)
             for descriptor in self._output if is_alone else self._open:
                 if not os.get_inheritable(descriptor):
                     return False
@@ -130,15 +132,23 @@ class Surroundings:
             for timer in self._timers:
                 _signal.setitimer(timer, 0)
             os.fchdir(self._folder)
-        except OSError:
+            return self._is_as_it_was() or self._mend()
+        except BaseException:
+            # The folder is gone, a handler of the task for a signal that was blocked
+            # raises, ...: it must not cost the outcome, which is yet to be sent.
             return False
-        return self._look() == self._seen or self._mend()
 
     def _mend(self) -> bool:
         for mend in self._menders:
             with suppress(Exception):  # signals: only in the main thread
                 mend()
-        return self._look() == self._seen
+        return self._is_as_it_was()
+
+    def _is_as_it_was(self) -> bool:
+        try:
+            return self._look() == self._seen
+        except Exception:  # what is looked at is not even there
+            return False
 
     def _look(self) -> tuple[Any, ...]:
         """Return by what a change is noticed; the menders put back more than that."""
@@ -156,7 +166,7 @@ class Surroundings:
             root.level,
             root.handlers[:],
             _OURS.isEnabledFor(logging.ERROR),  # disable() and dictConfig() end that
-            warnings.filters[:],
+            warnings.filters == self._filters.wanted,
             _signal.getsignal(_INT),
             _signal.getsignal(_TERM),
             _signal.getsignal(_PIPE),
@@ -177,6 +187,19 @@ def _is_inherited(descriptor: int) -> bool:
     return False
 
 
+# -- what a module sets while it is imported stays: it is not imported again -----------
+
+
+def _is_importing() -> bool:
+    """Tell whether this thread imports a module."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib._bootstrap"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 class _Variables(dict[Any, Any]):
     """In place of the dict of ``os.environ``: notes that it was written.
 
@@ -185,6 +208,11 @@ class _Variables(dict[Any, Any]):
 
     is_changed = False
 
+    def __init__(self, variables: dict[Any, Any]) -> None:
+        super().__init__(variables)
+        #: What is put back.
+        self.wanted = dict(variables)
+
     @classmethod
     def watch(cls) -> _Variables:
         variables = cls(os.environ._data)  # type: ignore[attr-defined]
@@ -192,6 +220,9 @@ class _Variables(dict[Any, Any]):
         return variables
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        # The clock is that of the project, whatever is imported.
+        if key not in self.wanted and key != b"TZ" and _is_importing():
+            self.wanted[key] = value
         self.is_changed = True
         super().__setitem__(key, value)
 
@@ -200,18 +231,44 @@ class _Variables(dict[Any, Any]):
         super().__delitem__(key)
 
 
+class _Filters(list[Any]):
+    """In place of ``warnings.filters``."""
+
+    def __init__(self, filters: list[Any]) -> None:
+        super().__init__(filters)
+        #: What is put back.
+        self.wanted = list(filters)
+
+    @classmethod
+    def watch(cls) -> _Filters:
+        filters: Any = cls(warnings.filters)  # type: ignore[arg-type]
+        warnings.filters = filters
+        return cast(_Filters, filters)
+
+    def insert(self, index: Any, item: Any) -> None:
+        if _is_importing():
+            self.wanted[:] = [each for each in self.wanted if each != item]
+            self.wanted.insert(index, item)
+        super().insert(index, item)
+
+    def append(self, item: Any) -> None:
+        if _is_importing():
+            self.wanted.append(item)
+        super().append(item)
+
+
 # -- each looks at how it is now and returns what puts that back ---------------------
 
 
 def _keep_environment(variables: _Variables) -> Mender:
-    before = dict(os.environ)
+    wanted = variables.wanted
 
     def mend() -> None:
-        for name in set(os.environ).difference(before):
-            del os.environ[name]
-        for name, value in before.items():
-            if os.environ.get(name) != value:
-                os.environ[name] = value
+        for name in variables.keys() - wanted.keys():
+            del os.environb[name]
+        for name, value in wanted.items():
+            if variables.get(name) != value:
+                os.environb[name] = value
         variables.is_changed = False
 
     return mend
@@ -259,14 +316,12 @@ def _keep_streams() -> Mender:
     return mend
 
 
-def _keep_warnings() -> Mender:
-    filters: Any = warnings.filters
-    before = list(filters)
-
+def _keep_warnings(filters: _Filters) -> Mender:
     def mend() -> None:
-        warnings.filters = filters  # catch_warnings() puts a copy in its place
+        # catch_warnings() puts a copy in its place.
+        warnings.filters = filters
         warnings.resetwarnings()  # tells the interpreter, too
-        filters[:] = before
+        filters[:] = filters.wanted
 
     return mend
 
@@ -291,10 +346,13 @@ def _keep_loggers() -> Mender:
 
     def mend() -> None:
         logging.disable(nothing_below)
-        for logger in _loggers():
-            logger.disabled = False  # logging.config does it to those made since, too
+        # logging.config silences all, also those made since. One alone that was made
+        # since is left as it is: it may be a library's that is silent on purpose.
+        if any(each.disabled and not disabled for each, *_, disabled in before):
+            for logger in _loggers():
+                logger.disabled = False
         for logger, handlers, level, propagate, disabled in before:
-            logger.handlers[:] = handlers
+            logger.handlers = list(handlers)
             logger.propagate, logger.disabled = propagate, disabled
             logger.setLevel(level)
 

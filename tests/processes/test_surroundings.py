@@ -40,7 +40,7 @@ def test_a_task_finds_the_process_as_it_was(
     start_worker: StartWorker, tmp_path: Path
 ) -> None:
     worker = start_worker("--processes", "1")
-    kinds = [*wrecking.CHANGES, *wrecking.SIGNALS]
+    kinds = [*wrecking.CHANGES, *wrecking.SIGNALS, *wrecking.BREAKS]
     left = _left_by(kinds, wrecking.change, wrecking.tell_state, tmp_path)
     # The process is among what is told: none of this was worth another one.
     assert left == {}
@@ -52,6 +52,6 @@ def test_a_coroutine_finds_the_process_as_it_was(
     start_worker: StartWorker, tmp_path: Path
 ) -> None:
     start_worker("--processes", "1", "--coroutines", "1")
-    kinds = [*wrecking.CHANGES]
+    kinds = [*wrecking.CHANGES, *wrecking.BREAKS]
     change, tell = wrecking.async_change, wrecking.async_tell_state
     assert _left_by(kinds, change, tell, tmp_path) == {}

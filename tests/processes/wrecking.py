@@ -119,6 +119,14 @@ SIGNALS: dict[str, Callable[[str], Any]] = {
 }
 
 
+#: After these, what is looked at is not even there.
+BREAKS: dict[str, Callable[[str], Any]] = {
+    "no standard output": lambda folder: delattr(sys, "stdout"),
+    "no list of handlers": lambda folder: setattr(logging.root, "handlers", None),
+    "no list of filters": lambda folder: setattr(warnings, "filters", None),
+}
+
+
 def _block_all() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
@@ -175,13 +183,13 @@ def _is_of_interest(variable: str) -> bool:
 
 @task
 def change(kind: str, folder: str) -> str:
-    (CHANGES | SIGNALS)[kind](folder)
+    (CHANGES | SIGNALS | BREAKS)[kind](folder)
     return kind
 
 
 @task
 async def async_change(kind: str, folder: str) -> str:
-    CHANGES[kind](folder)
+    (CHANGES | BREAKS)[kind](folder)
     return kind
 
 

@@ -286,3 +286,10 @@ def test_the_logging_of_the_guide_says_everything_once() -> None:
         "django_jobs.task",
         "shop",
     ]
+
+
+def test_lines_are_finished_where_there_is_no_standard_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(sys, "stdout")
+    assert finish_lines()

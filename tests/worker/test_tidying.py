@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import decimal
 import errno
+import importlib
+import logging
 import os
 import signal
+import sys
 import threading
 import timeit
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +51,102 @@ def test_a_change_is_put_back(
         assert wrecking.state() != before
     assert surroundings.put_back()
     assert wrecking.state() == before
+
+
+@pytest.mark.parametrize("kind", wrecking.BREAKS)
+def test_what_is_not_even_there_is_put_back(
+    surroundings: Surroundings, kind: str
+) -> None:
+    before = wrecking.state()
+    kept = sys.stdout, logging.root.handlers, warnings.filters
+    try:
+        wrecking.BREAKS[kind]("")
+        is_whole = surroundings.put_back()
+        after = wrecking.state() if is_whole else None
+    finally:  # or there would be no report
+        sys.stdout, logging.root.handlers, warnings.filters = kept
+    assert after == before
+
+
+@pytest.mark.parametrize("broken", [(tidying.os, "fchdir"), (Surroundings, "_look")])
+def test_an_error_on_the_way_means_that_another_process_must_do(
+    surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch, broken: Any
+) -> None:
+    def fail(*args: object) -> None:
+        raise TypeError("not callable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*broken, fail)
+        assert not surroundings.put_back()
+    assert surroundings.put_back()
+
+
+def test_so_does_a_handler_of_a_signal_that_was_held_back(
+    surroundings: Surroundings,
+) -> None:
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit
+
+    before = signal.signal(signal.SIGUSR2, leave)
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert not surroundings.put_back()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+LAZY = """
+import logging, os, warnings
+os.environ["LAZY"] = os.environ["TZ"] = os.environ["HOME"] = "set by the module"
+warnings.filterwarnings("ignore", "by the module")
+warnings.filterwarnings("ignore", "by the module, last", append=True)
+warnings.filterwarnings("ignore", "by the module")  # as another one may
+logging.getLogger("lazy").disabled = True
+"""
+
+
+@pytest.fixture
+def lazy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "lazy_module.py").write_text(LAZY)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "lazy_module"
+    sys.modules.pop("lazy_module", None)
+    logging.getLogger("lazy").disabled = False
+
+
+def filters() -> list[str]:
+    return [each[1].pattern for each in warnings.filters if each[1]]  # type: ignore[union-attr]
+
+
+def test_what_a_module_adds_while_it_is_imported_stays(
+    monkeypatch: pytest.MonkeyPatch, lazy: str
+) -> None:
+    variables = os.environ._data  # type: ignore[attr-defined]
+    home = os.environ.get("HOME")
+    monkeypatch.delenv("TZ", raising=False)
+    surroundings = Surroundings()
+    try:
+        importlib.import_module(lazy)
+        # No module, but the task itself.
+        os.environ["OWN"] = "set by the task"
+        warnings.filterwarnings("ignore", "by the task")
+        assert surroundings.put_back()
+        kept = {name: os.environ.get(name) for name in ("LAZY", "OWN", "HOME", "TZ")}
+        added = {"LAZY": "set by the module", "OWN": None}
+        assert kept == {**added, "HOME": home, "TZ": None}
+        ours = [each for each in filters() if each.startswith("by the")]
+        assert ours == ["by the module", "by the module, last"]
+        assert logging.getLogger("lazy").disabled
+        os.environ["LAZY"] = "set by another task"
+        warnings.resetwarnings()
+        assert surroundings.put_back()
+        assert os.environ["LAZY"] == "set by the module"
+        assert filters()[0] == "by the module"
+    finally:
+        os.environ.pop("LAZY", None)
+        os.environ._data = os.environb._data = variables  # type: ignore[attr-defined]
+        os.close(surroundings._folder)
 
 
 @pytest.mark.parametrize("kind", ["folder", "umask", "environment", "recursion"])
