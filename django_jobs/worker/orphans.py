@@ -11,22 +11,28 @@ own. Only what comes from a child that is dead is killed.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import random
 import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from django_jobs import events
+
+logger = logging.getLogger("django_jobs")
 
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _RLIMIT_LOCKS = 10
 #: Children of one worker that can be told apart.
 _MOST_CHILDREN = 1 << 32
-#: Who forks as fast as he is found is stopped before he is killed.
-_ROUNDS = 20
+#: Seconds that a sweep may take from the loop of the parent; the next one goes on.
+SWEEP_TIME = 0.1
+#: Seconds after which those are left alone that cannot be killed.
+GIVE_UP_AFTER = 10.0
 
 
 def wear(mark: int) -> None:
@@ -44,6 +50,9 @@ class Orphans:
         self._first_mark = random.getrandbits(28) * _MOST_CHILDREN
         #: Numbers of dead children, as long as there is something left of them.
         self._dead: set[int] = set()
+        #: When who is left was first killed, and those who are given up.
+        self._killed: dict[int, float] = {}
+        self._hopeless: set[int] = set()
 
     def mark_of(self, child: int) -> int:
         return self._first_mark + child % _MOST_CHILDREN
@@ -59,15 +68,23 @@ class Orphans:
 
     def sweep(self) -> None:
         """Kill what dead children have left, and reap those whom nobody waits for."""
-        left = set()
+        now = time.monotonic()
+        left, killed, hopeless = set(), {}, set()
         for pid in children_of(os.getpid()):
             child = _mark_of(pid) - self._first_mark
             if not 0 <= child < _MOST_CHILDREN or _reap(pid):
                 continue  # the fork server, and what else is ours
             if child in self._dead:
+                killed[pid] = self._killed.get(pid, now)
+                if now - killed[pid] > GIVE_UP_AFTER:
+                    hopeless.add(pid)  # we may not, or it waits for a disk
+                    continue
                 left.add(child)
-                _kill_family(pid)
-        self._dead = left
+                _kill_family(pid, now + SWEEP_TIME)
+        if hopeless - self._hopeless:
+            pids = [str(pid) for pid in sorted(hopeless)]
+            events.log(logger, logging.WARNING, "orphans_left", pids=pids)
+        self._dead, self._killed, self._hopeless = left, killed, hopeless
 
     def sweep_all(self, timeout: float) -> None:
         """Sweep until nothing is left of dead children, or it is too late."""
@@ -113,24 +130,20 @@ def _reap(pid: int) -> bool:
         return True
 
 
-def _kill_family(pid: int) -> None:
-    """Kill a process and all below it; they cannot fork while they are stopped."""
-    known: set[int] = set()
-    for _ in range(_ROUNDS):
-        family = {pid, *_descendants(pid)}
-        if family <= known:
-            break
-        for each in family - known:
-            _send(each, signal.SIGSTOP)
-        known |= family
-    for each in known:
+def _kill_family(pid: int, until: float) -> None:
+    """Kill a process and all below it, as far as they are found in that time.
+
+    Each is stopped before its children are listed: it forks no more. Children of those
+    that are killed become ours, and so the next sweep finds who is missing.
+    """
+    family, rest = [], [pid]
+    while rest and time.monotonic() < until:
+        each = rest.pop()
+        _send(each, signal.SIGSTOP)
+        family.append(each)
+        rest += children_of(each)
+    for each in family:
         _send(each, signal.SIGKILL)
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    for child in children_of(pid):
-        yield child
-        yield from _descendants(child)
 
 
 def _send(pid: int, number: int) -> None:

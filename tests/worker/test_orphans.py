@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from django_jobs.worker import orphans
 from django_jobs.worker.orphans import Orphans, children_of
-from tests.worker.parts import NOBODY, PATIENCE, wait_for
+from tests.worker.parts import NOBODY, PATIENCE, Clock, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
 
@@ -109,6 +111,83 @@ def test_our_own_processes_are_waited_for_by_those_who_started_them(
     ours.died(7)
     ours.sweep()
     assert process.wait(PATIENCE) == 3
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Signal nobody; return what would have been sent to whom."""
+    made: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        orphans, "_send", lambda pid, number: made.append((number, pid))
+    )
+    return made
+
+
+def test_a_family_of_many_generations_is_killed(
+    sent: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = NOBODY + 2 * sys.getrecursionlimit()
+    below = {pid: [pid + 1] for pid in range(NOBODY, last)}
+    monkeypatch.setattr(orphans, "children_of", lambda pid: below.get(pid, []))
+    orphans._kill_family(NOBODY, time.monotonic() + PATIENCE)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        assert {pid for each, pid in sent if each == number} == {*below, last}
+
+
+def test_nobody_forks_between_a_look_and_the_kill(
+    sent: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(pid: int) -> list[int]:
+        assert (signal.SIGSTOP, pid) in sent
+        return [pid + 1] if pid < NOBODY + 3 else []
+
+    monkeypatch.setattr(orphans, "children_of", look)
+    orphans._kill_family(NOBODY, time.monotonic() + PATIENCE)
+    assert len(sent) == 8
+
+
+def test_a_family_without_end_does_not_hold_the_loop_up(
+    sent: list[tuple[int, int]], ours: Orphans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each has two, and there are three of them.
+    below = {os.getpid(): [NOBODY, NOBODY * 2, NOBODY * 3]}
+    more = lambda pid: below.get(pid, [pid + 1, pid + 2])  # noqa: E731
+    monkeypatch.setattr(orphans, "children_of", more)
+    monkeypatch.setattr(orphans, "_mark_of", lambda pid: ours.mark_of(7))
+    monkeypatch.setattr(orphans, "_reap", lambda pid: False)
+    begin = time.monotonic()
+    ours.died(7)
+    assert time.monotonic() - begin < 10 * orphans.SWEEP_TIME
+    stopped = {pid for number, pid in sent if number == signal.SIGSTOP}
+    assert stopped == {pid for number, pid in sent if number == signal.SIGKILL} != set()
+
+
+def test_who_cannot_be_killed_is_given_up_after_a_while_and_named_once(
+    ours: Orphans,
+    leave: Leave,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, send = Clock(), orphans._send
+    monkeypatch.setattr(orphans, "time", clock)
+    stays = leave(7)
+    monkeypatch.setattr(
+        orphans, "_send", lambda pid, number: pid == stays or send(pid, number)
+    )
+    ours.died(7)
+    clock.now += orphans.GIVE_UP_AFTER
+    ours.sweep()
+    assert (ours.are_left, caplog.messages) == (True, [])
+    later = leave(7)
+    clock.now += 1
+
+    def are_gone() -> bool:
+        ours.sweep()
+        return not ours.are_left
+
+    wait_for(are_gone)
+    assert [is_there(pid) for pid in (stays, later)] == [True, False]
+    assert caplog.messages == [f"event=orphans_left pids={stays}"]
 
 
 def test_adopting_is_undone(ours: Orphans) -> None:
