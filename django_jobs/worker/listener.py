@@ -12,7 +12,7 @@ notice sooner that the worker is dead (``store/locks.py``).
 from __future__ import annotations
 
 import logging
-import select
+import selectors
 import threading
 import time
 from collections import deque
@@ -44,6 +44,8 @@ COUNTER_LOOK = 0.01
 #: Seconds before a broken connection is replaced.
 RECONNECT = 1.0
 LONGEST_WAIT = 10.0
+#: Of descriptors of any number: there are two for each child.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 class Listener:
@@ -281,7 +283,9 @@ class _Notifications:
     def wait(self, seconds: float) -> list[str]:
         """Return the payloads that have arrived; wait for the first one if need be."""
         if not self._payloads:
-            select.select([self._raw], [], [], seconds)
+            with _Selector() as selector:
+                selector.register(self._raw, selectors.EVENT_READ)
+                selector.select(seconds)
             self._read()
         payloads = list(self._payloads)
         self._payloads.clear()

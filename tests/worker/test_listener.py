@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -318,6 +321,27 @@ def test_psycopg2_is_polled(ends: Ends) -> None:
     ends[1].send(b"x")
     assert _Notifications(raw).wait(PATIENCE) == ["one", "two"]
     assert raw.notifies == []
+
+
+def test_a_connection_whose_descriptor_is_high_is_waited_for(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] < 2048:
+        pytest.skip("no descriptor is that high here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, before[1]))
+    high = fcntl.fcntl(ends[0], fcntl.F_DUPFD_CLOEXEC, 1500)
+    try:
+        raw = SimpleNamespace(
+            poll=lambda: ends[0].recv(1),
+            fileno=lambda: high,
+            notifies=[SimpleNamespace(payload="one")],
+        )
+        ends[1].send(b"x")
+        assert _Notifications(raw).wait(PATIENCE) == ["one"]
+    finally:
+        os.close(high)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 # -- the thread --------------------------------------------------------------------
