@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
@@ -36,6 +37,7 @@ from django_jobs.worker.leftovers import (
 )
 from django_jobs.worker.outage import missing_tables
 from django_jobs.worker.outcomes import failure, say, success
+from django_jobs.worker.strays import UNKNOWN_WAIT
 from django_jobs.worker.tidying import is_shortage
 from django_jobs.worker.timeouts import Interruptions
 
@@ -121,7 +123,8 @@ class Executor:
     ) -> Outcome:
         """Decide about a task that could not even be called."""
         if isinstance(error, UnknownTask):
-            return Outcome(task.id, task.lease, Verdict.UNKNOWN, delay=5.0)
+            wait = UNKNOWN_WAIT * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+            return Outcome(task.id, task.lease, Verdict.UNKNOWN, delay=wait)
         outcome = Outcome(
             task.id,
             task.lease,

@@ -25,6 +25,7 @@ from django_jobs.store import get_store
 from django_jobs.worker import atomic, capture
 from django_jobs.worker.coroutines import Loop
 from django_jobs.worker.executor import NOT_MIGRATED_WAIT, Executor
+from django_jobs.worker.strays import UNKNOWN_WAIT
 from django_jobs.worker.timeouts import Interruptions
 from tests.sampleapp.hands import Hands
 from tests.tables import without
@@ -258,9 +259,14 @@ def test_arguments_that_no_longer_fit_are_the_tasks_failure(run: Run) -> None:
 
 
 def test_an_unknown_task_goes_back(executor: Executor) -> None:
-    outcome = executor.run(claimed("of.the.next.release"))
-    assert (outcome.verdict, outcome.error) == (Verdict.UNKNOWN, None)
-    assert outcome.delay > 0
+    task = claimed("of.the.next.release")
+    outcomes = [executor.run(task) for _ in range(100)]
+    assert {(each.verdict, each.error) for each in outcomes} == {
+        (Verdict.UNKNOWN, None)
+    }
+    # Those that came together do not come back together.
+    delays = {each.delay / UNKNOWN_WAIT for each in outcomes}
+    assert 0.5 <= min(delays) < 0.75 < 1.25 < max(delays) <= 1.5
 
 
 # -- logs and metadata -------------------------------------------------------------
