@@ -59,7 +59,7 @@ class Job:
 
     @property
     def who(self) -> object:
-        """Who waits for a migration: of a job that is only tried, the next one too."""
+        """Who has trouble: of a job that is only tried, the next one too."""
         return id(self) if self.is_vital else self.name
 
 
@@ -73,7 +73,7 @@ class Completer:
         self.in_flight = 0
         self.is_failing = False
         #: Is the database away? Others who speak to it note that here, too.
-        self.outage = Outage(store.alias)
+        self.outage = Outage(store.alias, first="connection_lost")
         #: Does it answer, but only that others are in the way?
         self.contention = Outage(
             store.alias,
@@ -165,7 +165,7 @@ class Completer:
         wait = pause_after(job.failures, LONGEST_PAUSE if is_passing else LONGEST_WAIT)
         self._say_failed(job, error, wait)
         if job.error is not None:
-            self.outage.gave_up(id(job))
+            self.outage.gave_up(job.who)
             self.contention.gave_up(id(job))
         elif is_trouble(error):
             self.outage.wait(job.failures)
@@ -175,7 +175,7 @@ class Completer:
     def _say_failed(self, job: Job, error: Exception, wait: float) -> None:
         """Log a failure, while it is being handled, unless that is known."""
         if is_trouble(error):
-            self.outage.failed(id(job), error, wait)
+            self.outage.failed(job.who, error, wait)
         elif is_contended(error):
             if job.failures > USUAL_CONFLICTS:
                 self.contention.failed(id(job), error, wait)
@@ -188,7 +188,7 @@ class Completer:
             )
 
     def _after_success(self, job: Job) -> None:
-        self.outage.succeeded(id(job))
+        self.outage.succeeded(job.who)
         self.contention.succeeded(id(job))
         self.unmigrated.succeeded(job.who)
         if self.is_failing:

@@ -61,6 +61,9 @@ class Outage:
 
     One is over when something succeeds and all have succeeded, or given up, that had
     failed: one connection may be refused while another is still served.
+
+    With an event for the ``first`` failure of each, it is worth more than INFO only
+    when somebody fails again: a connection that was merely cut is replaced at once.
     """
 
     def __init__(
@@ -70,14 +73,18 @@ class Outage:
         ends: str = "database_reachable",
         level: int = logging.ERROR,
         hint: str = "",
+        first: str = "",
     ) -> None:
         self.alias = alias
         self.is_on = False
         self._also: dict[str, Any] = {"hint": hint} if hint else {}
         self._events = begins, ends
         self._level = level
+        self._first = first
         self._failing: set[object] = set()
-        self._said = float("-inf")
+        # Who has failed in this outage, and when it was last said.
+        self._failed: set[object] = set()
+        self._said: float | None = None
         #: Notified when waiting may be over.
         self._changed = threading.Condition()
         self._is_closed = False
@@ -98,21 +105,33 @@ class Outage:
     ) -> None:
         """Note that ``who`` failed and tries again in so many seconds."""
         with self._changed:
-            self._failing.add(who)
-            now = time.monotonic()
-            if self.is_on and now < self._said + REPEAT:
-                return
-            self.is_on, self._said = True, now
+            event, level = self._note(who)
+        if not event:
+            return
         events.log(
             logger,
-            self._level,
-            self._events[0],
+            level,
+            event,
             alias=self.alias,
             error=in_a_line(error),
             retry_in=float(retry_in),
             exc_info=exc_info,
             **self._also,
         )
+
+    def _note(self, who: object) -> tuple[str, int]:
+        """Return the event that a failure is, and its level; "" for none."""
+        is_first = who not in self._failed
+        self.is_on = True
+        self._failing.add(who)
+        self._failed.add(who)
+        if self._first and self._said is None and is_first:
+            return self._first, logging.INFO
+        now = time.monotonic()
+        if self._said is not None and now < self._said + REPEAT:
+            return "", 0
+        self._said = now
+        return self._events[0], self._level
 
     def gave_up(self, who: object) -> None:
         """Note that ``who`` will not try again."""
@@ -129,7 +148,10 @@ class Outage:
             if self._failing or not self.is_on:
                 return
             self.is_on = False
-        events.log(logger, logging.WARNING, self._events[1], alias=self.alias)
+            self._failed.clear()
+            was_said, self._said = self._said is not None, None
+        if was_said:
+            events.log(logger, logging.WARNING, self._events[1], alias=self.alias)
 
     def close(self) -> None:
         """Let nobody wait any more."""

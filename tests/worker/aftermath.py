@@ -58,7 +58,7 @@ USUAL = {
 }
 #: ... those that say what happened to a call ...
 TOLD = {
-    *("database_unreachable", "database_reachable"),
+    *("connection_lost", "database_unreachable", "database_reachable"),
     *("database_failing", "database_back", "heartbeat_failed", "heartbeat_back"),
     *("database_contended", "database_uncontended"),
     *("listener_failed", "listener_back", "wake_up_failed", "notify_failed"),

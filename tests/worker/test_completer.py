@@ -121,7 +121,9 @@ def test_an_outage_is_said_once_without_a_traceback_and_so_is_its_end(
     caplog.set_level(logging.INFO, "django_jobs")
     completer, done = start()
     run(completer, done, Job("claim", failing(5), len))
-    assert told(caplog) == [
+    lost, *more = told(caplog)
+    assert lost[0].startswith("event=connection_lost alias=default error=")
+    assert more == [
         (
             "event=database_unreachable alias=default "
             'error="the database is away" retry_in=0.0',
@@ -129,6 +131,29 @@ def test_an_outage_is_said_once_without_a_traceback_and_so_is_its_end(
         ),
         ("event=database_reachable alias=default", False),
     ]
+
+
+@pytest.mark.parametrize("is_vital", [True, False])
+def test_a_connection_that_was_merely_cut_is_no_outage(
+    start: Start, caplog: pytest.LogCaptureFixture, is_vital: bool
+) -> None:
+    caplog.set_level(logging.INFO, "django_jobs")
+    completer, done = start()
+    run(completer, done, Job("x", failing(1), lambda answer: None, is_vital))
+    run(completer, done, Job("x", failing(0), len))
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert record.getMessage().startswith("event=connection_lost alias=default")
+
+
+def test_jobs_that_are_only_tried_tell_of_an_outage_as_well(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    completer, done = start()
+    for _ in range(3):
+        run(completer, done, Job("x", failing(1), never, is_vital=False))
+    (line,) = caplog.messages
+    assert line.startswith("event=database_unreachable alias=default")
 
 
 def test_another_failure_is_said_once_with_a_traceback_and_so_is_its_end(

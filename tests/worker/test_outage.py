@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
@@ -92,6 +93,67 @@ def test_who_gives_up_has_not_seen_the_database_again(clock: Clock) -> None:
     assert outage.is_on
     outage.succeeded("somebody else")
     assert not outage.is_on
+
+
+# -- connections that were merely cut --------------------------------------------------
+
+LOST = LINE.replace("database_unreachable", "connection_lost")
+
+
+@pytest.fixture
+def forgiving(clock: Clock, caplog: pytest.LogCaptureFixture) -> Outage:
+    caplog.set_level(logging.INFO, "django_jobs")
+    return Outage("default", first="connection_lost")
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(each.levelname, each.getMessage()) for each in caplog.records]
+
+
+def test_connections_that_were_merely_cut_alarm_nobody(
+    forgiving: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        for who in ("one", "two", "three"):
+            forgiving.failed(who, AWAY, 2)
+        assert forgiving.is_on
+        for who in ("one", "two", "three"):
+            forgiving.succeeded(who)
+        assert not forgiving.is_on
+    assert told(caplog) == [("INFO", LOST)] * 6
+
+
+def test_who_fails_again_has_an_outage(
+    forgiving: Outage, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        forgiving.failed("me", AWAY, 2)
+        forgiving.failed("me", AWAY, 2)
+        forgiving.failed("another", AWAY, 2)
+        clock.now += REPEAT + 1
+        forgiving.failed("another", AWAY, 2)
+        forgiving.succeeded("me")
+        forgiving.succeeded("another")
+    lines = [("INFO", LOST), ("ERROR", LINE), ("ERROR", LINE), ("WARNING", BACK)]
+    assert told(caplog) == lines * 2
+
+
+def test_who_is_refused_while_others_are_served_has_one_too(
+    forgiving: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        forgiving.failed("me", AWAY, 2)
+        forgiving.succeeded("another")
+    assert told(caplog) == [("INFO", LOST), ("ERROR", LINE)]
+
+
+def test_so_has_what_is_only_tried_again_and_again(
+    forgiving: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        forgiving.failed("me", AWAY, 2)
+        forgiving.gave_up("me")
+    assert told(caplog) == [("INFO", LOST), ("ERROR", LINE)]
 
 
 # -- trying again ----------------------------------------------------------------------
