@@ -90,7 +90,7 @@ def test_so_does_a_handler_of_a_signal_that_was_held_back(
     before = signal.signal(signal.SIGUSR2, leave)
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
-        os.kill(os.getpid(), signal.SIGUSR2)
+        signal.raise_signal(signal.SIGUSR2)  # to this thread
         assert not surroundings.put_back()
     finally:
         signal.signal(signal.SIGUSR2, before)
