@@ -212,6 +212,10 @@ class InProcessWorker:
         now, identity = time.monotonic(), self.supervisor.identity
         wait_for(lambda: identity.renewed_at > now)
 
+    def wait_until_idle(self) -> None:
+        """Wait for runs that are committed and not over: their line is not said yet."""
+        wait_for(lambda: not self.supervisor.heartbeat.running)
+
     def hurry(self) -> None:
         """Let the time pass until the next round of chores."""
         now = time.monotonic()

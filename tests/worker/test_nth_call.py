@@ -200,6 +200,7 @@ def test_every_call_of_a_life_cycle_may_fail(
             one = Life(worker, application)
             one.live()
             faults.disarm()
+            worker.wait_until_idle()
             yield from aftermath.of_life(one.ids, faults.struck, log)
             yield from aftermath.of_threads(worker)
 
