@@ -155,7 +155,7 @@ Echo = tuple[Address, list[bytes]]
 def test_a_commit_whose_reply_is_lost_reaches_the_server(
     network: Network, client: Client, echo: Echo
 ) -> None:
-    proxy_of(network).commit_faults.append(CommitFault.REPLY_LOST)
+    proxy_of(network).arm(CommitFault.REPLY_LOST, 1)
     assert exchange(client(), b"commit") == b""
     assert echo[1] == [b"commit"]
     assert exchange(client(), b"again") == b"again"
@@ -164,7 +164,7 @@ def test_a_commit_whose_reply_is_lost_reaches_the_server(
 def test_a_commit_that_is_never_sent_does_not_reach_the_server(
     network: Network, client: Client, echo: Echo
 ) -> None:
-    proxy_of(network).commit_faults.append(CommitFault.NEVER_SENT)
+    proxy_of(network).arm(CommitFault.NEVER_SENT, 1)
     assert exchange(client(), b"commit") == b""
     assert echo[1] == []
 

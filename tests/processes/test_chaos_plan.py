@@ -10,6 +10,7 @@ from tests.processes.chaos.faults.servers import LongAway
 from tests.processes.chaos.plan import make_plan
 
 ALL = list(FAULTS.values())
+CALM = [fault for fault in ALL if fault.calm]
 
 
 def test_the_same_seed_makes_the_same_plan() -> None:
@@ -18,10 +19,19 @@ def test_the_same_seed_makes_the_same_plan() -> None:
 
 
 def test_every_fault_comes_before_one_comes_too_often() -> None:
-    cards = sum(fault.weight for fault in ALL)
-    dealt = [step.fault for step in make_plan(ALL, 1000, "1")][:cards]
+    cards, first = sum(fault.weight for fault in ALL), len(CALM)
+    dealt = [step.fault for step in make_plan(ALL, 1000, "1")][first : first + cards]
     for fault in ALL:
         assert dealt.count(fault) == fault.weight
+
+
+def test_what_needs_calm_comes_first_and_alone() -> None:
+    plan = make_plan(ALL, 1000, "1")
+    assert [step.fault for step in plan][: len(CALM)] == CALM != []
+    calm = [step for step in plan if step.fault.calm]
+    assert len(calm) > len(CALM)
+    assert all(min(step.before, step.pause) >= step.fault.calm for step in calm)
+    assert not {step.second for step in plan} & set(CALM)
 
 
 def test_the_plan_fills_its_time() -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.processes.chaos.guard import start_of
+
 #: Names of the files of a run.
 RUNS = "runs.txt"
 PRODUCED = "produced.txt"
@@ -35,34 +37,43 @@ class RunLine(NamedTuple):
     attempt: int
     host: str
     pid: int
+    born: str  #: when the process started: in a namespace numbers come again
     time: float  #: monotonic
 
 
 class ProducedLine(NamedTuple):
-    """A producer is about to enqueue a key (try), has done it (ack), or failed."""
+    """A producer is about to do something with a key, has done it, or failed.
 
-    event: str  #: try, ack, fail, undo
+    It enqueues it (try; ack, fail, undo), revokes it (revoking; revoked), or puts it
+    back to work (requeueing; requeued).
+    """
+
+    event: str
     key: str
-    kind: str
+    kind: str  #: the way it is enqueued; what was answered to another request
     due: float  #: monotonic time of the earliest start
     time: float  #: monotonic
     error: str
+    task: str  #: its name
 
 
 def note_run(event: str, key: str, lease: int, attempt: int) -> None:
     """Tell of a run of the task that this process runs."""
-    path, host = os.environ["CHAOS_RUNS"], os.environ["CHAOS_HOST"]
-    write_line(path, event, key, lease, attempt, host, os.getpid(), time.monotonic())
+    path, host, pid = os.environ["CHAOS_RUNS"], os.environ["CHAOS_HOST"], os.getpid()
+    now, born = time.monotonic(), start_of(pid)
+    write_line(path, event, key, lease, attempt, host, pid, born, now)
 
 
 def read_runs(path: Path) -> Iterator[RunLine]:
-    for event, key, lease, attempt, host, pid, at in _rows(path):
-        yield RunLine(event, key, int(lease), int(attempt), host, int(pid), float(at))
+    for event, key, lease, attempt, host, pid, born, at in _rows(path):
+        yield RunLine(
+            *(event, key, int(lease), int(attempt)), host, int(pid), born, float(at)
+        )
 
 
 def read_produced(path: Path) -> Iterator[ProducedLine]:
-    for event, key, kind, due, at, error in _rows(path):
-        yield ProducedLine(event, key, kind, float(due), float(at), error)
+    for event, key, kind, due, at, *words in _rows(path):
+        yield ProducedLine(event, key, kind, float(due), float(at), *words)
 
 
 def _rows(path: Path) -> Iterator[list[str]]:

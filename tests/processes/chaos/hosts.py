@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.processes.chaos import audit
+from tests.processes.chaos.guard import start_of
 from tests.processes.chaos.nursery import Nursery
 from tests.processes.proc import descendants, is_alive
 
@@ -23,12 +24,17 @@ STARTED = "event=worker_started"
 ISOLATING = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 
+#: The number of a process in its own namespace, and when it started.
+Identity = tuple[int, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Death:
     """A process that runs tasks was killed by us, or with its parent."""
 
     host: str
     pid: int  #: as the process itself knows it
+    born: str  #: when it started, as the kernel counts
     time: float  #: monotonic
 
 
@@ -37,7 +43,7 @@ class Killing:
     """One child was killed, and it had neighbours in the same worker."""
 
     host: str
-    neighbours: list[int]
+    neighbours: list[Identity]
     time: float
 
 
@@ -177,8 +183,7 @@ class Host(Program):
 
     def deaths_of(self, pids: Iterable[int]) -> list[Death]:
         now = time.monotonic()
-        numbers = [own_number(pid) for pid in pids]
-        return [Death(self.name, number, now) for number in numbers if number]
+        return [Death(self.name, *identity(pid), now) for pid in pids if start_of(pid)]
 
 
 def worker_command(name: str, *options: str) -> list[str]:
@@ -217,6 +222,10 @@ def own_number(pid: int) -> int:
             if line.startswith("NSpid:"):
                 return int(line.split()[-1])
     return 0
+
+
+def identity(pid: int) -> Identity:
+    return own_number(pid), start_of(pid)
 
 
 def _is_leader(pid: int) -> bool:

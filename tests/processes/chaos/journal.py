@@ -5,7 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum, auto
+
+
+class Harm(Enum):
+    """Whose runs a fault may cut short."""
+
+    NOBODY = auto()
+    VICTIMS = auto()  #: those of the processes that it kills, and no others
+    HOSTS = auto()  #: all of the hosts that it hits
 
 
 @dataclass(slots=True)
@@ -18,6 +28,35 @@ class Strike:
     ended: float = float("inf")
     #: When the database was in reach again; it may be before all is healed.
     reached: float = float("inf")
+    harm: Harm = Harm.HOSTS
+    #: Seconds for which it is felt after it was healed.
+    aftermath: float = 0.0
+    #: How often it hit something; a strike without a hit did nothing.
+    hits: int = 0
+    #: What it hit: names of hosts. Everybody, where it is not one of them.
+    hosts: set[str] = field(default_factory=set)
+    is_everywhere: bool = False
+    last_hit: float = 0.0
+
+    def hit(self, *hosts: str, times: int = 1) -> None:
+        """Note that something was hit: these hosts, or all when none is named."""
+        if times > 0:
+            self.hits += times
+            self.hosts.update(hosts)
+            self.is_everywhere |= not hosts
+            self.last_hit = time.monotonic()
+
+    def touches(self, host: str, start: float, end: float) -> bool:
+        """Could it be felt on a host between two times?"""
+        is_here = self.hits > 0 and (self.is_everywhere or host in self.hosts)
+        over = max(self.ended, self.last_hit) + self.aftermath
+        return is_here and self.began <= end and over >= start
+
+    def hosts_hurt(self, hosts: list[str]) -> int:
+        """Return how many hosts may have lost what they ran by it."""
+        if self.harm is Harm.NOBODY or not self.hits:
+            return 0
+        return len(hosts) if self.is_everywhere else len(self.hosts.intersection(hosts))
 
 
 @dataclass(slots=True)
@@ -32,19 +71,18 @@ class Journal:
         sys.stderr.write(f"{time.monotonic() - self.began:7.1f} s  {words}\n")
         sys.stderr.flush()
 
-    def begin(self, fault: str, is_outage: bool) -> Strike:
-        strike = Strike(fault, is_outage, time.monotonic())
+    def begin(self, strike: Strike) -> Strike:
         self.strikes.append(strike)
         return strike
 
-    @property
-    def is_outage(self) -> bool:
-        """Is something on that keeps workers from the database?"""
-        now = time.monotonic()
-        return any(each.is_outage and each.reached > now for each in self.strikes)
-
     def counts(self) -> dict[str, int]:
         return dict(sorted(Counter(each.fault for each in self.strikes).items()))
+
+    def hits(self) -> dict[str, int]:
+        found = dict.fromkeys(sorted({each.fault for each in self.strikes}), 0)
+        for strike in self.strikes:
+            found[strike.fault] += strike.hits
+        return found
 
     def away(self, start: float, end: float) -> float:
         """Return for how long between two times the database was out of reach."""
@@ -56,9 +94,15 @@ class Journal:
                     total, last = total + stop - begin, stop
         return total
 
-    def is_calm(self, start: float, end: float) -> bool:
-        """Was there only one strike between two times?"""
-        during = [
-            each for each in self.strikes if each.ended >= start and each.began <= end
-        ]
-        return len(during) == 1
+    def touching(
+        self, host: str, start: float, end: float, *harms: Harm
+    ) -> Iterator[Strike]:
+        """Yield the strikes of such harms that a host could feel between two times."""
+        for strike in self.strikes:
+            if strike.harm in harms and strike.touches(host, start, end):
+                yield strike
+
+    def is_calm(self, host: str, start: float, end: float) -> bool:
+        """Did a host feel only one strike between two times?"""
+        during = self.touching(host, start, end, Harm.VICTIMS, Harm.HOSTS)
+        return len(list(during)) == 1

@@ -103,6 +103,15 @@ def damage(site: Site) -> list[str]:
     return [row[0] for row in rows if row[0] != "ok"]
 
 
+def counted(site: Site, event: str, word: str) -> list[int]:
+    """Return the numbers that workers told with an event."""
+    pattern = re.compile(rf"\bevent={event}\b.*\b{word}=(\d+)")
+    logs = [
+        path.read_text(errors="replace") for host in site.hosts for path in host.logs
+    ]
+    return [int(number) for text in logs for number in pattern.findall(text)]
+
+
 def words_of_logs(site: Site) -> tuple[dict[str, int], dict[str, int]]:
     """Return how often workers told of which event, and the ends of tracebacks."""
     events: Counter[str] = Counter()

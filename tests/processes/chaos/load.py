@@ -8,11 +8,13 @@ up: it may exist or not, and must not be enqueued again.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -24,10 +26,11 @@ django.setup()
 
 from django.db import DatabaseError, InterfaceError, connection, transaction  # noqa: E402
 
-from django_jobs import Signature, enqueue_many  # noqa: E402
-from django_jobs.models import Task  # noqa: E402
+from django_jobs import Signature, control, enqueue_many  # noqa: E402
+from django_jobs.models import DeadLetter, Task  # noqa: E402
 from tests.processes.chaos import audit, tasks  # noqa: E402
 from tests.processes.chaos.models import Order  # noqa: E402
+from tests.processes.chaos.released import forgotten  # noqa: E402
 
 #: So many waiting tasks are enough: recovery is measured, not the length of a queue.
 ENOUGH = 25
@@ -46,7 +49,11 @@ KINDS = {
     tasks.outbox: 5,
     tasks.flaky: 10,
     tasks.doomed: 3,
+    tasks.fleeting: 6,
+    forgotten: 0.5,
 }
+#: Delayed tasks that a producer remembers, to revoke one of them.
+REMEMBERED = 20
 
 
 class RolledBack(Exception):
@@ -70,6 +77,8 @@ class Producer:
         self.random = random.Random(seed)
         self.is_stopping = False
         self._count = 0
+        #: Keys and ids of tasks that wait for their time.
+        self._delayed: deque[tuple[str, str]] = deque(maxlen=REMEMBERED)
         self._path = os.environ["CHAOS_PRODUCED"]
 
     def stop(self, *args: object) -> None:
@@ -105,12 +114,16 @@ class Producer:
             self.enqueue_async,
             *[self.enqueue_in_transaction] * 2,
             self.roll_back,
+            self.revoke_one,
+            self.requeue_one,
         ]
 
     def enqueue_one(self) -> None:
         call = self.make_up()
         with self.told("one", [call]):
-            call.signature.enqueue()
+            result = call.signature.enqueue()
+        if call.delay:
+            self._delayed.append((call.key, result.id))
 
     def enqueue_async(self) -> None:
         call = self.make_up()
@@ -135,6 +148,27 @@ class Producer:
             Order.objects.create(key=call.key)
             call.signature.enqueue()
             raise RolledBack
+
+    # -- what else there is to ask for -----------------------------------------------
+
+    def revoke_one(self) -> None:
+        if self._delayed:
+            key, task_id = self._delayed.pop()
+            self._note("revoking", key)
+            self._note("revoked", key, control.revoke([task_id])[task_id])
+
+    def requeue_one(self) -> None:
+        dead = list(DeadLetter.objects.filter(name=tasks.doomed.name)[:REMEMBERED])
+        if dead:
+            letter = self.random.choice(dead)
+            [key] = json.loads(letter.args)
+            self._note("requeueing", key)
+            if control.requeue([letter.id]):  # nobody else was faster
+                self._note("requeued", key)
+
+    def _note(self, event: str, key: str, answer: str = "-") -> None:
+        now = time.monotonic()
+        audit.write_line(self._path, event, key, answer, now, now, "-", "-")
 
     # -- what to enqueue -------------------------------------------------------------
 
@@ -176,7 +210,8 @@ class Producer:
     ) -> None:
         now = time.monotonic()
         for call in calls:
-            words = event, call.key, way, now + call.delay, now, error
+            name = call.signature.definition.name
+            words = event, call.key, way, now + call.delay, now, error, name
             audit.write_line(self._path, *words)
 
 

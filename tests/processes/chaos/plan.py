@@ -25,6 +25,8 @@ class Step:
     seed: str
     lasts: float
     pause: float
+    #: Time in which nothing happens before it.
+    before: float = 0.0
     #: Another fault in the middle of this one.
     second: type[Fault] | None = None
 
@@ -34,18 +36,23 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        return self.pause + (0.0 if self.fault.is_background else self.lasts)
+        lasts = 0.0 if self.fault.is_background else self.lasts
+        return self.before + lasts + self.pause
 
 
 def make_plan(
     faults: Sequence[type[Fault]], seconds: float, seed: str, away: float = 0.0
 ) -> list[Step]:
-    """Deal faults as from a deck of cards, so that none is forgotten for long."""
+    """Deal faults as from a deck of cards, so that none is forgotten for long.
+
+    Those that need calm come first of all as well: no other fault is felt by then.
+    """
     choice = random.Random(f"{seed} plan")
-    short = [fault for fault in faults if fault.lasts == MOMENT and not fault.is_outage]
-    plan: list[Step] = []
+    short = [fault for fault in faults if fault.lasts == MOMENT and is_quick(fault)]
+    calm = [fault for fault in faults if fault.calm]
+    plan = [_step(each, f"{seed} first", choice, short) for each in calm]
     deck: list[type[Fault]] = []
-    left = seconds - away
+    left = seconds - away - sum(step.seconds for step in plan)
     while left > 0 and faults:
         if not deck:
             deck = [fault for fault in faults for _ in range(fault.weight)]
@@ -57,6 +64,11 @@ def make_plan(
     return plan
 
 
+def is_quick(fault: type[Fault]) -> bool:
+    """May it strike in the middle of another fault?"""
+    return not (fault.is_outage or fault.calm)
+
+
 def _step(
     fault: type[Fault],
     seed: str,
@@ -64,7 +76,8 @@ def _step(
     short: Sequence[type[Fault]],
 ) -> Step:
     lasts = round(choice.uniform(*fault.lasts), 1)
-    step = Step(fault, seed, lasts, round(choice.uniform(*PAUSE), 1))
+    pause = max(fault.calm, round(choice.uniform(*PAUSE), 1))
+    step = Step(fault, seed, lasts, pause, before=fault.calm)
     is_long = lasts > 1 and not fault.is_background
     if is_long and short and choice.random() < SECOND:
         return replace(step, second=choice.choice(short))

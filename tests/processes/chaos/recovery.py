@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import statistics
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import inf, isfinite
 from typing import NamedTuple
 
 from tests.processes.chaos.audit import RunLine
-from tests.processes.chaos.checker import Ledger
 from tests.processes.chaos.hosts import Death, Killing
 from tests.processes.chaos.journal import Journal
+from tests.processes.chaos.ledger import Ledger
 
 #: Seconds; no task runs for longer unless something is wrong.
 CALM = 3.0
 
-Run = tuple[str, int, str, int]
+Run = tuple[str, int, str, int, str]
 
 
 class Recovery(NamedTuple):
@@ -35,7 +37,7 @@ def interrupted(ledger: Ledger) -> list[RunLine]:
 
 
 def _run(line: RunLine) -> Run:
-    return line.key, line.lease, line.host, line.pid
+    return line.key, line.lease, line.host, line.pid, line.born
 
 
 def recoveries(
@@ -47,40 +49,83 @@ def recoveries(
     """
     died = defaultdict(list)
     for death in sorted(deaths, key=lambda each: each.time):
-        died[death.host, death.pid].append(death.time)
-    starts = defaultdict(list)
-    for line in ledger.runs:
-        if line.event == "start":
-            starts[line.key].append(line)
+        died[death.host, death.pid, death.born].append(death.time)
     blows = sorted(
         [death.time for death in deaths] + [each.began for each in journal.strikes]
     )
     for line in interrupted(ledger):
-        times = died[line.host, line.pid]
+        times = died[line.host, line.pid, line.born]
         place = bisect_right(times, line.time)
         if place < len(times):
             death = times[place]
-            later = [each for each in starts[line.key] if each.time > death]
-            again, lease = _next(ledger, line.key, later, epoch)
+            again, lease = _next(ledger, line.key, death, epoch)
             if lease > line.lease + 1:
                 # Others had claimed it meanwhile, and came to grief before they
                 # started it: what counts is the last blow before it ran.
                 death = max(death, blows[bisect_right(blows, again) - 1])
-            seconds = again - death - journal.away(death, again)
-            yield Recovery(line.key, death, again, max(0.0, seconds))
+            yield Recovery(line.key, death, again, _between(journal, death, again))
 
 
-def _next(
-    ledger: Ledger, key: str, later: list[RunLine], epoch: float
-) -> tuple[float, int]:
+def _between(journal: Journal, death: float, again: float) -> float:
+    if not isfinite(again):  # it never ran again, whatever outage is open still
+        return inf
+    return max(0.0, again - death - journal.away(death, again))
+
+
+def _next(ledger: Ledger, key: str, death: float, epoch: float) -> tuple[float, int]:
     """Return the time and the lease of the next start, or those of the end."""
-    if later:
-        first = min(later, key=lambda each: each.time)
-        return first.time, first.lease
+    for start in ledger.starts[key]:
+        if start.time > death:
+            return start.time, start.lease
     row = ledger.row(key)
     if row is None or row.finished_at is None:
-        return float("inf"), 0
+        return inf, 0
     return row.finished_at.timestamp() - epoch, row.lease
+
+
+def figures(seconds: Sequence[float]) -> dict[str, float]:
+    """Return what is said of many recoveries, as they were measured."""
+    known = sorted(each for each in seconds if isfinite(each))
+    if not known:
+        return {"count": 0}
+    return {
+        "count": len(seconds),
+        "median": round(statistics.median(known), 2),
+        "p99": round(known[int(0.99 * (len(known) - 1))], 2),
+        "max": round(known[-1], 2),
+    }
+
+
+#: Faults after which the server takes connections again at a moment that is known.
+RETURNS = ("crash_server", "restart_server", "server_away", "fail_over")
+
+
+def returns(ledger: Ledger, journal: Journal) -> Iterator[float]:
+    """Yield the time from each return of the server to the end of a run begun since."""
+    ends = sorted(
+        (line.time, line.key, line.lease) for line in ledger.runs if line.event == "end"
+    )
+    began = {
+        (key, start.lease): start.time
+        for key, starts in ledger.starts.items()
+        for start in starts
+    }
+    for strike in journal.strikes:
+        if strike.fault in RETURNS:
+            for at, *run in ends[bisect_right(ends, (strike.reached,)) :]:
+                if began.get((run[0], run[1]), 0.0) > strike.reached:
+                    yield at - strike.reached
+                    break
+
+
+def judged(killings: list[Killing], journal: Journal) -> list[Killing]:
+    """Return the killings whose neighbours had nothing else to suffer from."""
+    return [
+        each
+        for each in killings
+        if each.neighbours
+        and journal.is_calm(each.host, each.time - CALM, each.time + CALM)
+    ]
 
 
 def hurt_neighbours(
@@ -88,10 +133,9 @@ def hurt_neighbours(
 ) -> Iterator[str]:
     """Yield runs beside a killed child that came to no end, with all else calm."""
     broken = interrupted(ledger)
-    for killing in killings:
-        if journal.is_calm(killing.time - CALM, killing.time + CALM):
-            for line in broken:
-                is_neighbour = line.pid in killing.neighbours
-                began_before = killing.time - CALM < line.time < killing.time
-                if line.host == killing.host and is_neighbour and began_before:
-                    yield f"{line.key} {line.host} {line.pid}"
+    for killing in judged(killings, journal):
+        for line in broken:
+            is_neighbour = (line.pid, line.born) in killing.neighbours
+            began_before = killing.time - CALM < line.time < killing.time
+            if line.host == killing.host and is_neighbour and began_before:
+                yield f"{line.key} {line.host} {line.pid}"

@@ -6,19 +6,28 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from math import isfinite
 from typing import Any
 
 from django_jobs.store import get_store
 from tests.processes.chaos import checker, leftovers, recovery
-from tests.processes.chaos.checker import Ledger
+from tests.processes.chaos.journal import Harm
+from tests.processes.chaos.ledger import Ledger, read_ledger
 from tests.processes.chaos.rows import read_rows
-from tests.processes.chaos.site import LEASE, SLOTS, Site
+from tests.processes.chaos.site import LEASE, RESCUE, SLOTS, Site
 from tests.processes.chaos.watcher import Watcher
 
-#: Seconds within which a task of a dead worker is taken back after the lease, and
-#: then runs again when it is its turn.
-RESCUE, TURN = 5.0, 2.0
+#: Seconds in which a task that was taken back runs again.
+TURN = 2.0
+#: How much longer than on an idle machine a second may be, at most.
+SLOWEST_SECOND = 3.0
+#: What a run must have done to say something: tasks per second, in all, and seconds
+#: per strike that hit.
+LEAST_RATE, LEAST, RARELY = 1.0, 20, 30.0
+#: Numbers that are told also when they are none.
+COUNTS = (
+    *("server_restarts", "failovers", "killed_backends", "proxy_faults"),
+    *("killed_children", "killed_parents"),
+)
 #: Keys that are named of those that a check has found.
 MOST_NAMED = 10
 
@@ -35,20 +44,27 @@ class Report:
         """Take what a check has found wrong, in words."""
         self.violations[check] += [words for words in found if words]
 
-    def judge(self, watcher: Watcher) -> None:
+    def judge(self, watcher: Watcher, seconds: float) -> None:
         """Count every task, and compare all times with what is promised."""
-        ledger = checker.read_ledger(self.site.nursery.folder, read_rows())
+        site = self.site
+        ledger = read_ledger(site.nursery.folder, read_rows())
+        ledger.deaths, ledger.journal = site.deaths, site.journal
+        ledger.pruned, told_all = pruned(site)
+        ledger.is_pruned_surely = told_all
+        # A second on an idle machine takes longer on a busy one.
+        busy = watcher.load / (os.cpu_count() or 1)
+        ledger.second = min(max(1.0, busy), SLOWEST_SECOND)
         self.values |= checker.numbers(ledger)
         for check, found in checker.violations(ledger).items():
             self.note(check, found)
         self.note("findings", self.site.findings)
+        self.note("watcher", watcher.problems())
         self._judge_times(ledger, watcher)
-        self._judge_duplicates(len(self.site.journal.strikes))
+        self._judge_duplicates()
+        self.note("too_little", too_little(self.values, site.journal.hits(), seconds))
 
     def _judge_times(self, ledger: Ledger, watcher: Watcher) -> None:
-        site = self.site
-        # A second on an idle machine takes longer on a busy one.
-        second = max(1.0, watcher.load / (os.cpu_count() or 1))
+        site, second = self.site, ledger.second
         epoch = get_store().now().timestamp() - time.monotonic()
         times = [*recovery.recoveries(ledger, site.deaths, site.journal, epoch)]
         limit = LEASE + RESCUE + TURN + second
@@ -58,24 +74,32 @@ class Report:
             self.note("held_by_the_dead", [f"{watcher.longest:.1f} s"])
         hurt = recovery.hurt_neighbours(ledger, site.killings, site.journal)
         self.note("hurt_neighbours", hurt)
-        # What never ran again is found by other checks, and no number.
-        known = [each.seconds for each in times if isfinite(each.seconds)]
-        slowest = max(known, default=0.0)
+        plain = limit - second + 1.0
+        recovered = recovery.figures([each.seconds for each in times])
         self.values |= {
             "interrupted_runs": len(times),
-            "max_recovery_s": round(slowest, 2),
+            "max_recovery_s": recovered.get("max", 0.0),
+            "recovery_s": recovered,
             "recovery_limit_s": round(limit, 2),
+            "recovery_over_plain_limit": sum(each.seconds > plain for each in times),
+            "back_to_work_s": recovery.figures(
+                [*recovery.returns(ledger, site.journal)]
+            ),
+            "killings_judged": len(recovery.judged(site.killings, site.journal)),
             "max_held_by_the_dead_s": round(watcher.longest, 2),
             "load": round(watcher.load, 1),
         }
 
-    def _judge_duplicates(self, strikes: int) -> None:
-        allowed = strikes * len(self.site.hosts) * SLOTS
+    def _judge_duplicates(self) -> None:
+        """Each has its own excuse, or is found already; now for their number."""
+        site = self.site
+        hosts = [host.name for host in site.hosts]
+        allowed = SLOTS * sum(each.hosts_hurt(hosts) for each in site.journal.strikes)
         self.values["duplicates_allowed"] = allowed
         if (count := self.values["duplicated"]) > allowed:
             self.note("too_many_duplicates", [f"{count} > {allowed}"])
 
-    def write(self, left_out: dict[str, list[str]]) -> dict[str, Any]:
+    def write(self) -> dict[str, Any]:
         """Return all of it; what Jepsen counts comes first."""
         site = self.site
         found = {check: keys for check, keys in self.violations.items() if keys}
@@ -91,10 +115,35 @@ class Report:
             "recovered": self.values["recovered"],
             **self.values,
             **seconds,
+            **dict.fromkeys(COUNTS, 0),
             **site.counts,
             "strikes": site.journal.counts(),
-            "left_out": left_out,
+            "hits": site.journal.hits(),
+            "left_out": site.left_out,
             "events": events,
             "errors": errors,
             "violations": {check: keys[:MOST_NAMED] for check, keys in found.items()},
         }
+
+
+def too_little(
+    values: dict[str, Any], hits: dict[str, int], seconds: float
+) -> Iterable[str]:
+    """Yield what a run did too little of to be worth anything."""
+    least = max(LEAST, LEAST_RATE * seconds)
+    if values["acked"] < least:
+        yield f"{values['acked']} tasks were enqueued, of {least:.0f} at least"
+    if values["finished"] < least:
+        yield f"{values['finished']} tasks were finished, of {least:.0f} at least"
+    if not hits:
+        yield "nothing struck"
+    elif sum(hits.values()) < max(1.0, seconds / RARELY):
+        yield f"of {len(hits)} faults only {sum(hits.values())} strikes hit something"
+
+
+def pruned(site: Site) -> tuple[int, bool]:
+    """Return how many results are said to be pruned, and whether all of it was said."""
+    told = site.counts["pruned"] + sum(leftovers.counted(site, "pruned", "tasks"))
+    # Between its commit and its word a worker may have died, or lost the answer.
+    may_hide = any(each.harm is Harm.HOSTS for each in site.journal.strikes)
+    return told, not (may_hide or site.counts["failed_prunes"])

@@ -13,6 +13,14 @@ from tests.processes.chaos.models import Effect, Order
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a task returned: the key that it was given, and the lease of the run."""
+
+    key: str
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A row of one of the three tables."""
 
@@ -26,8 +34,7 @@ class Row:
     lease: int
     crashes: int
     max_attempts: int
-    #: The lease of the run whose return value it is, where there is one.
-    returned_by: int | None
+    returned: Answer | None
     finished_at: datetime | None
 
     @property
@@ -40,8 +47,8 @@ class Rows:
     """What the database says at the end."""
 
     rows: list[Row]
-    #: Attempts that count, by (id of the task, number).
-    attempts: Counter[tuple[str, int]]
+    #: Attempts that count, by (id of the task, number, when it was put back to work).
+    attempts: Counter[tuple[str, int, datetime | None]]
     #: What attempts failed with.
     errors: Counter[str]
     effects: Counter[str]
@@ -54,8 +61,10 @@ def read_rows() -> Rows:
     return Rows(
         rows=[*_of(Task), *_of(Result), *_of(DeadLetter)],
         attempts=Counter(
-            (str(task_id), number)
-            for task_id, number in attempts.values_list("task_id", "number")
+            (str(task_id), number, requeued)
+            for task_id, number, requeued in attempts.values_list(
+                "task_id", "number", "requeued_at"
+            )
         ),
         errors=Counter(errors),
         effects=Counter(Effect.objects.values_list("key", flat=True)),
@@ -76,13 +85,13 @@ def _of(model: type[Task] | type[Result] | type[DeadLetter]) -> list[Row]:
             lease=each.lease,
             crashes=each.crashes,
             max_attempts=each.max_attempts,
-            returned_by=_returned_by(each),
+            returned=_returned(each),
             finished_at=getattr(each, "finished_at", None),
         )
         for each in model.objects.iterator()
     ]
 
 
-def _returned_by(row: Task | Result | DeadLetter) -> int | None:
+def _returned(row: Task | Result | DeadLetter) -> Answer | None:
     text = getattr(row, "return_value", None)
-    return None if text is None else json.loads(text)[1]
+    return None if text is None else Answer(*json.loads(text))

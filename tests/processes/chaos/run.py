@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import defaultdict
 from typing import Any
 
 from django.core.management import call_command
@@ -37,11 +36,9 @@ class Run:
     ) -> None:
         self.site = site
         self.journal = site.journal
-        #: By reason, the faults that cannot strike here.
-        self.left_out: dict[str, list[str]] = defaultdict(list)
         for fault in faults:
             if why := fault.why_not(site):
-                self.left_out[why].append(fault.name())
+                site.left_out[why].append(fault.name())
         able = [fault for fault in faults if not fault.why_not(site)]
         away = 0.0 if LongAway.why_not(site) else away
         self.seconds = seconds
@@ -52,9 +49,9 @@ class Run:
 
     def run(self) -> dict[str, Any]:
         """Return the verdict."""
-        self._introduce()
         call_command("migrate", run_syncdb=True, verbosity=0)
         self.site.build()
+        self._introduce()
         self.site.start()
         self.at_start = leftovers.holdings(self.site)
         watcher = Watcher(self.journal)
@@ -65,11 +62,11 @@ class Run:
         finally:
             watcher.close()
         self._stop()
-        self.report.judge(watcher)
-        return self.report.write(self.left_out)
+        self.report.judge(watcher, self.seconds)
+        return self.report.write()
 
     def _introduce(self) -> None:
-        for why, names in self.left_out.items():
+        for why, names in self.site.left_out.items():
             self.journal.say(f"left out, as {why}: {', '.join(names)}")
         self.journal.say("plan: " + ", ".join(map(str, self.plan)))
 
@@ -77,18 +74,24 @@ class Run:
 
     def _break(self) -> None:
         until = time.monotonic() + self.seconds
+        half = time.monotonic() + self.seconds / 2
         for step in self.plan:
             if time.monotonic() > until:
                 break
             self._heal_background(time.monotonic())
             self._strike(step)
+            if time.monotonic() > half:
+                half = until
+                self.site.prune()
         self.site.wait(until - time.monotonic())
         self._heal_background(float("inf"))
 
     def _strike(self, step: Step) -> None:
         fault = step.fault(self.site, random.Random(step.seed))
         self.journal.say(f"strike {step}")
-        strike = self.journal.begin(fault.name(), fault.is_outage)
+        self.site.wait(step.before)
+        strike = self.journal.begin(fault.record)
+        strike.began = time.monotonic()
         fault.strike()
         if fault.is_background:
             healing = time.monotonic() + step.lasts
@@ -131,6 +134,7 @@ class Run:
         if not self.site.wait_for(lambda: not Task.objects.exists(), REST):
             left = Task.objects.values_list("id", "name", "state", "worker_id")[:20]
             self.report.note("not_finished", [" ".join(map(str, row)) for row in left])
+        self.site.prune()
         self.report.note("growth", leftovers.growth(self.site, self.at_start))
 
     def _stop(self) -> None:

@@ -6,10 +6,14 @@ import json
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
+
+from django.core.management import CommandError, call_command
+from django.db import connection
 
 from tests.processes.chaos import audit
 from tests.processes.chaos.clocks import Clocks
@@ -33,6 +37,8 @@ from tests.processes.chaos.servers.postgresql import PostgreSQL
 
 #: Settings of the workers, in seconds: a lease that is over within a run.
 LEASE = 6.0
+#: Seconds within which the tasks of a dead worker are taken back after its lease.
+RESCUE = 5.0
 TIMES = {"JOBS_LEASE": str(LEASE), "JOBS_HEARTBEAT": "1"}
 #: Slots of a worker: processes, and tasks that each of them runs at a time.
 PROCESSES, THREADS, COROUTINES = 2, 1, 4
@@ -84,6 +90,8 @@ class Site:
         self.slowest: dict[str, float] = {}
         #: What the faults found wrong by themselves.
         self.findings: list[str] = []
+        #: What is not tried here, and why not.
+        self.left_out: dict[str, list[str]] = defaultdict(list)
 
     # -- life ------------------------------------------------------------------------
 
@@ -167,7 +175,7 @@ class Site:
         if self.server.kind != "postgresql":
             return False
         if bouncer.program() is None:
-            self.journal.say("left out: a worker behind PgBouncer (not installed)")
+            self.left_out["PgBouncer is not installed"].append("a worker behind it")
             return False
         return True
 
@@ -210,10 +218,30 @@ class Site:
             self.wait(0.05)
         return True
 
+    def prune(self) -> None:
+        """Delete what is past its retention, and keep count."""
+        output = StringIO()
+        try:
+            call_command("jobs", "prune", format="json", stdout=output)
+        except CommandError as error:
+            # It may have deleted something before that, and told nobody.
+            connection.close()
+            self.counts["failed_prunes"] += 1
+            self.journal.say(f"prune: {error}")
+            return
+        self.counts["pruned"] += json.loads(output.getvalue())["deleted"]
+
     # -- for the faults --------------------------------------------------------------
 
     def ready_hosts(self) -> list[Host]:
         return [host for host in self.hosts if host.is_ready]
+
+    def busy_processes(self) -> set[tuple[str, int, str]]:
+        """Return the processes that run something, each with its host."""
+        lines = list(audit.read_runs(self.nursery.folder / audit.RUNS))
+        ended = {(each.key, each.lease) for each in lines if each.event != "start"}
+        running = [each for each in lines if (each.key, each.lease) not in ended]
+        return {(each.host, each.pid, each.born) for each in running}
 
     def note_slowest(self, what: str, seconds: float) -> None:
         self.slowest[what] = max(seconds, self.slowest.get(what, 0.0))

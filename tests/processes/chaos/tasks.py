@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django_jobs import TaskContext, task
 from tests.processes.chaos.audit import note_run
@@ -71,14 +72,18 @@ def doomed(context: TaskContext, key: str) -> None:
         raise ValueError("never")
 
 
-@task(takes_context=True, atomic=True, time_limit=LIMIT)
+#: A fault of the database is a failure of these, and they are to succeed in the end.
+PATIENT: dict[str, Any] = {"max_attempts": 12, "backoff": [0.5]}
+
+
+@task(takes_context=True, atomic=True, time_limit=LIMIT, **PATIENT)
 def atomic(context: TaskContext, key: str) -> Answer:
     with told(context, key):
         Effect.objects.create(key=key, lease=context.claimed.lease)
         return claimed_by(context, key)
 
 
-@task(takes_context=True, atomic=True, time_limit=LIMIT)
+@task(takes_context=True, atomic=True, time_limit=LIMIT, **PATIENT)
 def outbox(context: TaskContext, key: str) -> Answer:
     """Enqueue another task, which exists if and only if this one succeeds."""
     with told(context, key):
@@ -87,5 +92,16 @@ def outbox(context: TaskContext, key: str) -> Answer:
         return claimed_by(context, key)
 
 
+@task(takes_context=True, result_retention=1)
+def fleeting(context: TaskContext, key: str) -> Answer:
+    """Its result is pruned during the run."""
+    with told(context, key):
+        return claimed_by(context, key)
+
+
+#: Time limits by name.
+LIMITED = {each.name: each.options.time_limit for each in (sleep, atomic, outbox)}
+#: A task of a release that is gone: no worker knows it.
+FORGOTTEN = "tests.processes.chaos.released.forgotten"
 #: Tasks whose effects must happen once.
 ATOMIC = (atomic.name, outbox.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import traceback
 
 from django.db import DatabaseError, InterfaceError, connection
 
@@ -27,6 +28,12 @@ class Watcher:
         self.longest = 0.0
         #: Processes that wanted to run at a time, at most: the load of the machine.
         self.load = 0.0
+        #: Looks that came to an answer, and what ended the watch before its time.
+        self.looks = 0
+        self.failure = ""
+        #: The time in which somebody could have taken a task back, and its count when
+        #: a task was first seen to be held.
+        self._clock = 0.0
         self._since: dict[tuple[str, int], float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
@@ -38,15 +45,34 @@ class Watcher:
         self._stop.set()
         self._thread.join(40)
 
+    def problems(self) -> list[str]:
+        """Return why what it says is worth nothing, if it is."""
+        return [self.failure, "" if self.looks else "it never had a look"]
+
     def _run(self) -> None:
-        while not self._stop.wait(LOOK):
-            try:
-                held = self._held_by_the_dead()
-            except (DatabaseError, InterfaceError):
-                connection.close()
-                held = None
+        last = time.monotonic()
+        try:
+            while not self._stop.wait(LOOK):
+                now = time.monotonic()
+                self.look(last, now)
+                last = now
+        except Exception:
+            self.failure = traceback.format_exc(limit=-3)
+        finally:
+            connection.close()
+
+    def look(self, last: float, now: float) -> None:
+        """Note what the dead hold; an outage stops the clock, and forgets nothing."""
+        self.load = max(self.load, os.getloadavg()[0])
+        try:
+            held = self._held_by_the_dead()
+        except (DatabaseError, InterfaceError):
+            connection.close()
+            return
+        self.looks += 1
+        if held is not None:
+            self._clock += now - last - self.journal.away(last, now)
             self._note(held)
-        connection.close()
 
     def _held_by_the_dead(self) -> set[tuple[str, int]] | None:
         """Return (id, lease) of such tasks; None when nobody can take them back."""
@@ -55,15 +81,13 @@ class Watcher:
                 "id", flat=True
             )
         )
-        if not alive or self.journal.is_outage:
+        if not alive:
             return None
         running = Task.objects.filter(state=State.RUNNING)
         rows = running.values_list("id", "lease", "worker_id")
         return {(str(id_), lease) for id_, lease, worker in rows if worker not in alive}
 
-    def _note(self, held: set[tuple[str, int]] | None) -> None:
-        now = time.monotonic()
-        self._since = {key: self._since.get(key, now) for key in held or ()}
-        waits = [now - since for since in self._since.values()]
+    def _note(self, held: set[tuple[str, int]]) -> None:
+        self._since = {key: self._since.get(key, self._clock) for key in held}
+        waits = [self._clock - since for since in self._since.values()]
         self.longest = max([self.longest, *waits])
-        self.load = max(self.load, os.getloadavg()[0])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from typing import ClassVar
 
 from tests.processes.chaos.faults.needs import Need
-from tests.processes.chaos.site import Site
+from tests.processes.chaos.journal import Harm, Strike
+from tests.processes.chaos.site import LEASE, RESCUE, Site
 
 
 class Fault:
@@ -21,13 +23,28 @@ class Fault:
     lasts: ClassVar[tuple[float, float]] = (0.0, 0.0)
     #: Does it keep workers from the database meanwhile?
     is_outage: ClassVar[bool] = False
-
+    #: Whose runs may it cut short, and for how long is that felt after it is healed?
+    harm: ClassVar[Harm] = Harm.HOSTS
+    aftermath: ClassVar[float] = LEASE + RESCUE
+    #: Seconds before and after it in which nothing else strikes.
+    calm: ClassVar[float] = 0.0
+    #: The number of the report that counts the strikes that hit something.
+    counter: ClassVar[str] = ""
     #: Do other faults go on meanwhile?
     is_background: ClassVar[bool] = False
 
     def __init__(self, site: Site, choice: random.Random) -> None:
         self.site = site
         self.random = choice
+        now = time.monotonic()
+        #: What is written of it into the journal.
+        self.record = Strike(
+            self.name(),
+            self.is_outage,
+            now,
+            harm=self.harm,
+            aftermath=self.aftermath,
+        )
 
     @classmethod
     def name(cls) -> str:
@@ -37,6 +54,12 @@ class Fault:
     def why_not(cls, site: Site) -> str:
         """Say why it cannot strike here; empty when it can."""
         return next(filter(None, [need(site) for need in cls.needs]), "")
+
+    def hit(self, *hosts: str, times: int = 1) -> None:
+        """Count what was hit: these hosts, or everybody when none is named."""
+        if times > 0 and not self.record.hits and self.counter:
+            self.site.counts[self.counter] += 1
+        self.record.hit(*hosts, times=times)
 
     def strike(self) -> None:
         raise NotImplementedError

@@ -12,6 +12,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from tests.processes.chaos.faults import needs
 from tests.processes.chaos.faults.base import Fault
+from tests.processes.chaos.journal import Harm
 
 #: Clients of a storm, and rows that each of them locks.
 CLIENTS, ROWS = 3, 6
@@ -30,6 +31,7 @@ class Clients(Fault):
         ]
         for thread in self.threads:
             thread.start()
+        self.hit()
 
     def heal(self) -> None:
         self.stop.set()
@@ -88,6 +90,7 @@ class OldSnapshot(Clients):
     needs = (needs.network,)
     lasts = (8.0, 20.0)
     is_background = True
+    harm = Harm.NOBODY
 
     def disturb(self, choice: random.Random) -> None:
         with transaction.atomic(), connection.cursor() as cursor:
@@ -114,6 +117,7 @@ class KillCheckpoint(Fault):
 
     needs = (needs.single_writer,)
     weight = 3
+    harm = Harm.NOBODY
 
     def strike(self) -> None:
         for _ in range(self.random.randint(1, 4)):
@@ -122,6 +126,7 @@ class KillCheckpoint(Fault):
             process.kill()
             process.wait()
             self.site.counts["killed_checkpoints"] += 1
+            self.hit()
 
 
 FAULTS: list[Any] = [DeadlockStorm, RowLocks, OldSnapshot, WriteLock, KillCheckpoint]

@@ -6,6 +6,7 @@ import random
 
 from tests.processes.chaos.faults import needs
 from tests.processes.chaos.faults.base import Fault
+from tests.processes.chaos.journal import Harm
 from tests.processes.chaos.site import Site
 
 HOUR = 3600
@@ -17,6 +18,7 @@ class ClockSkew(Fault):
     needs = (needs.own_clocks,)
     lasts = (6.0, 15.0)
     is_background = True
+    harm = Harm.NOBODY
 
     def __init__(self, site: Site, choice: random.Random) -> None:
         super().__init__(site, choice)
@@ -24,12 +26,15 @@ class ClockSkew(Fault):
         self.name_of_host = choice.choice(programs).name
 
     def strike(self) -> None:
-        self.site.clocks.set(self.name_of_host, self.random.choice([-HOUR, HOUR]))
-        self.site.counts["clock_jumps"] += 1
+        self.put(self.random.choice([-HOUR, HOUR]))
 
     def heal(self) -> None:
-        self.site.clocks.set(self.name_of_host, 0)
+        self.put(0)
+
+    def put(self, seconds: int) -> None:
+        self.site.clocks.set(self.name_of_host, seconds)
         self.site.counts["clock_jumps"] += 1
+        self.hit(self.name_of_host)
 
 
 class ClockJumps(ClockSkew):
@@ -40,9 +45,7 @@ class ClockJumps(ClockSkew):
 
     def strike(self) -> None:
         for _ in range(self.random.randint(2, 5)):
-            seconds = self.random.randint(-2 * HOUR, 2 * HOUR)
-            self.site.clocks.set(self.name_of_host, seconds)
-            self.site.counts["clock_jumps"] += 1
+            self.put(self.random.randint(-2 * HOUR, 2 * HOUR))
             self.site.wait(self.random.uniform(0.1, 0.8))
 
 

@@ -10,11 +10,16 @@ from contextlib import suppress
 from tests.processes.chaos.faults import needs
 from tests.processes.chaos.faults.base import Fault
 from tests.processes.chaos.guard import start_of
-from tests.processes.chaos.hosts import Host, Killing, own_number
+from tests.processes.chaos.hosts import Host, Killing, identity
+from tests.processes.chaos.journal import Harm
 from tests.processes.chaos.site import LEASE
 
 #: Seconds that children may outlive their parent on a busy machine.
 LINGER = 2.0
+#: Seconds without other faults; no task runs for longer unless something is wrong.
+CALM = 3.5
+#: Seconds in which some worker runs two tasks beside each other.
+PATIENCE = 5.0
 #: Seconds that a lost host stays away beyond the lease.
 REST = 3.0
 
@@ -29,6 +34,8 @@ class KillChild(Fault):
     """kill -9 of one process that runs tasks."""
 
     weight = 4
+    harm = Harm.VICTIMS
+    aftermath = 1.0
 
     def strike(self) -> None:
         for host in self._some_hosts():
@@ -36,14 +43,38 @@ class KillChild(Fault):
                 self._kill(host, self.random.choice(children), children)
 
     def _kill(self, host: Host, child: int, children: list[int]) -> None:
-        neighbours = [own_number(pid) for pid in children if pid != child]
+        neighbours = [identity(pid) for pid in children if pid != child]
         self.site.killings.append(Killing(host.name, neighbours, time.monotonic()))
-        self.site.deaths += host.kill_child(child)
-        self.site.counts["killed_children"] += 1
+        killed = host.kill_child(child)
+        self.site.deaths += killed
+        self.site.counts["killed_children"] += len(killed)
+        self.hit(host.name, times=len(killed))
 
     def _some_hosts(self) -> list[Host]:
         hosts = self.site.ready_hosts()
         return self.random.sample(hosts, min(len(hosts), self.random.randint(1, 2)))
+
+
+class KillBesideOthers(KillChild):
+    """kill -9 of one process beside another one that runs tasks, with all else calm."""
+
+    weight = 1
+    calm = CALM
+
+    def strike(self) -> None:
+        self.site.wait_for(self._find, PATIENCE)
+        for host, child, children in self._find()[:1]:
+            self._kill(host, child, children)
+
+    def _find(self) -> list[tuple[Host, int, list[int]]]:
+        """Return who may be killed beside a neighbour that runs something."""
+        busy = self.site.busy_processes()
+        found = []
+        for host in self.site.ready_hosts():
+            children = host.children()
+            at_work = {pid for pid in children if (host.name, *identity(pid)) in busy}
+            found += [(host, pid, children) for pid in children if at_work - {pid}]
+        return found
 
 
 class KillParent(Fault):
@@ -60,6 +91,7 @@ class KillParent(Fault):
         children = {pid: start_of(pid) for pid in host.children()}
         self.site.deaths += host.kill()
         self.site.counts["killed_parents"] += 1
+        self.hit(host.name)
         died = time.monotonic()
 
         def are_gone() -> bool:
@@ -87,6 +119,7 @@ class KillGroup(Fault):
             self.site.counts["killed_groups"] += 1
             self.site.counts["killed_parents"] += 1
             self.site.counts["killed_children"] += len(killed) - 1
+            self.hit(host.name)
 
 
 class LoseHost(KillGroup):
@@ -107,23 +140,30 @@ class LoseHost(KillGroup):
 class KillProducer(Fault):
     """kill -9 of a producer, perhaps in the middle of a transaction."""
 
+    harm = Harm.NOBODY
+
     def strike(self) -> None:
         producers = [each for each in self.site.producers if each.is_up]
         if producers:
-            self.random.choice(producers).kill()
+            chosen = self.random.choice(producers)
+            chosen.kill()
             self.site.counts["killed_producers"] += 1
+            self.hit(chosen.name)
 
 
 class _Pause(Fault):
     """SIGSTOP for a while."""
 
+    counter = "pauses"
+
     def strike(self) -> None:
         self.paused: list[tuple[int, str]] = []
         if hosts := self.site.ready_hosts():
-            for pid in self.choose(self.random.choice(hosts)):
+            host = self.random.choice(hosts)
+            for pid in self.choose(host):
                 self.paused.append((pid, start_of(pid)))
                 self._send(pid, signal.SIGSTOP)
-            self.site.counts["pauses"] += 1
+                self.hit(host.name)
 
     def choose(self, host: Host) -> list[int]:
         raise NotImplementedError
@@ -167,6 +207,7 @@ class PauseGroup(_Pause):
 
 FAULTS = [
     KillChild,
+    KillBesideOthers,
     KillParent,
     KillGroup,
     LoseHost,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
-
 from tests.processes.chaos.faults import needs
 from tests.processes.chaos.faults.base import Fault
+from tests.processes.chaos.journal import Harm
 from tests.processes.chaos.network.proxy import CommitFault, Link, Proxy
 from tests.processes.chaos.site import PRODUCERS
 
 #: Seconds that a slow network adds to each chunk.
 DELAY = 0.1
+#: Commits that are lost on each way.
+COMMITS = 3
 
 
 class NetworkFault(Fault):
@@ -19,28 +19,27 @@ class NetworkFault(Fault):
 
     needs = (needs.network,)
     weight = 2
+    counter = "proxy_faults"
 
     def strike(self) -> None:
-        self.routes = self.choose()
+        network = self.site.network
         self.proxies = [
-            proxy for name in self.routes for proxy in self.site.network.routes[name]
+            (name, proxy) for name in self.choose() for proxy in network.routes[name]
         ]
-        self.site.counts["proxy_faults"] += 1
-        self.each(self.spoil)
+        for name, proxy in self.proxies:
+            self.hit(name, times=network.call(self.spoil, proxy, name))
 
     def heal(self) -> None:
-        self.each(self.restore)
+        for _, proxy in self.proxies:
+            self.site.network.call(self.restore, proxy)
 
     def choose(self) -> list[str]:
         """Return the hosts that are hit: one, or all."""
         names = list(self.site.network.routes)
         return names if self.random.random() < 0.3 else [self.random.choice(names)]
 
-    def each(self, action: Callable[[Proxy], Coroutine[Any, Any, None]]) -> None:
-        for proxy in self.proxies:
-            self.site.network.call(action, proxy)
-
-    async def spoil(self, proxy: Proxy) -> None:
+    async def spoil(self, proxy: Proxy, host: str) -> int:
+        """Return how many connections are hit."""
         raise NotImplementedError
 
     async def restore(self, proxy: Proxy) -> None:
@@ -52,8 +51,8 @@ class Reset(NetworkFault):
 
     weight = 4
 
-    async def spoil(self, proxy: Proxy) -> None:
-        await proxy.cut_all()
+    async def spoil(self, proxy: Proxy, host: str) -> int:
+        return await proxy.cut_all()
 
 
 class Refuse(NetworkFault):
@@ -62,8 +61,8 @@ class Refuse(NetworkFault):
     lasts = (1.0, 6.0)
     is_outage = True
 
-    async def spoil(self, proxy: Proxy) -> None:
-        await proxy.refuse()
+    async def spoil(self, proxy: Proxy, host: str) -> int:
+        return await proxy.refuse()
 
     async def restore(self, proxy: Proxy) -> None:
         await proxy.listen()
@@ -75,8 +74,9 @@ class BlackHole(NetworkFault):
     lasts = (1.0, 9.0)
     is_outage = True
 
-    async def spoil(self, proxy: Proxy) -> None:
+    async def spoil(self, proxy: Proxy, host: str) -> int:
         proxy.is_open.clear()
+        return len(proxy.links)
 
     async def restore(self, proxy: Proxy) -> None:
         proxy.is_open.set()
@@ -95,8 +95,9 @@ class Slow(NetworkFault):
 
     lasts = (2.0, 6.0)
 
-    async def spoil(self, proxy: Proxy) -> None:
+    async def spoil(self, proxy: Proxy, host: str) -> int:
         proxy.delay, proxy.is_slicing = DELAY, True
+        return len(proxy.links)
 
     async def restore(self, proxy: Proxy) -> None:
         proxy.delay, proxy.is_slicing = 0.0, False
@@ -108,8 +109,9 @@ class LostReply(NetworkFault):
     weight = 4
     fault = CommitFault.REPLY_LOST
 
-    async def spoil(self, proxy: Proxy) -> None:
-        proxy.commit_faults.extend([self.fault] * 3)
+    async def spoil(self, proxy: Proxy, host: str) -> int:
+        proxy.arm(self.fault, COMMITS, lambda: self.hit(host))
+        return 0  # it hits the next commits
 
 
 class LostCommit(LostReply):
@@ -121,6 +123,9 @@ class LostCommit(LostReply):
 class HalfOpen(NetworkFault):
     """The connections that a worker has are dead for ever, and it is not told."""
 
+    # Until the deadlines of both sides have found each connection out.
+    aftermath = 20.0
+
     def choose(self) -> list[str]:
         # A producer has no deadlines but those that its project gives it.
         names = [name for name in self.site.network.routes if name != PRODUCERS]
@@ -129,9 +134,11 @@ class HalfOpen(NetworkFault):
     def is_hit(self, link: Link) -> bool:
         return True
 
-    async def spoil(self, proxy: Proxy) -> None:
-        for link in filter(self.is_hit, proxy.links):
+    async def spoil(self, proxy: Proxy, host: str) -> int:
+        links = list(filter(self.is_hit, proxy.links))
+        for link in links:
             link.is_open.clear()
+        return len(links)
 
 
 class ListenHalfOpen(HalfOpen):
@@ -139,6 +146,7 @@ class ListenHalfOpen(HalfOpen):
 
     needs = (needs.network, needs.notifications)
     weight = 1
+    harm = Harm.NOBODY
 
     def choose(self) -> list[str]:
         return [name for name in self.site.network.routes if name != PRODUCERS]
@@ -150,9 +158,11 @@ class ListenHalfOpen(HalfOpen):
 class ListenLost(ListenHalfOpen):
     """The connections that wait for notifications are reset."""
 
-    async def spoil(self, proxy: Proxy) -> None:
-        for link in list(filter(self.is_hit, proxy.links)):
+    async def spoil(self, proxy: Proxy, host: str) -> int:
+        links = list(filter(self.is_hit, proxy.links))
+        for link in links:
             link.cut()
+        return len(links)
 
 
 class EndSessions(Fault):
@@ -168,6 +178,7 @@ class EndSessions(Fault):
         for _ in range(self.random.randint(2, 8)):
             ended = self.site.server.end_sessions(self.random.randint(1, 12))
             self.site.counts["killed_backends"] += ended
+            self.hit(times=ended)
             self.site.wait(self.every)
 
 

@@ -31,6 +31,7 @@ class CrashServer(_OwnServer):
         server.halt(getattr(server, self.signal_name))
         server.resume()
         self.site.counts["server_restarts"] += 1
+        self.hit()
 
 
 class RestartServer(CrashServer):
@@ -48,6 +49,7 @@ class ServerAway(_OwnServer):
 
     def strike(self) -> None:
         self.site.server.halt(self.site.server.stop_signal)
+        self.hit()
 
     def heal(self) -> None:
         self.site.server.resume()
@@ -68,7 +70,9 @@ class AwayAtStart(ServerAway):
     def strike(self) -> None:
         super().strike()
         if hosts := self.site.ready_hosts():
-            self.site.deaths += self.random.choice(hosts).kill_all()
+            killed = self.random.choice(hosts).kill_all()
+            self.site.deaths += killed
+            self.site.counts["killed_children"] += len(killed) - 1
             self.site.counts["killed_groups"] += 1
             self.site.counts["killed_parents"] += 1
 
@@ -85,6 +89,7 @@ class FailOver(_OwnServer):
         server.fail_over()
         self.site.point_pooler_at(server.primary)
         self.site.counts["failovers"] += 1
+        self.hit()
 
     def heal(self) -> None:
         assert isinstance(self.site.server, Cluster)
@@ -101,6 +106,7 @@ class StandbyAway(FailOver):
         server = self.site.server
         assert isinstance(server, Cluster)
         server.standby_node.stop(server.stop_signal)
+        self.hit()
 
     def heal(self) -> None:
         assert isinstance(self.site.server, Cluster)
@@ -118,6 +124,7 @@ class DiskFull(_OwnServer):
         assert folder is not None
         self.ballast = folder / "ballast"
         fill(self.ballast)
+        self.hit()
         self.site.counts["disks_filled"] += 1
 
     def heal(self) -> None:

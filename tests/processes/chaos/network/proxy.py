@@ -59,7 +59,9 @@ class Link:
     async def _up(self) -> None:
         while data := await self._client.read():
             if self.tap.from_client(data) and self.proxy.commit_faults:
-                if self.proxy.commit_faults.popleft() is CommitFault.NEVER_SENT:
+                fault, tell = self.proxy.commit_faults.popleft()
+                tell()
+                if fault is CommitFault.NEVER_SENT:
                     self.cut()
                     return
                 self._loses_reply = True
@@ -132,23 +134,31 @@ class Proxy:
         self.delay = 0.0
         self.is_slicing = False
         #: What becomes of the next commits.
-        self.commit_faults: deque[CommitFault] = deque()
+        self.commit_faults: deque[tuple[CommitFault, Callable[[], None]]] = deque()
         self._listener: asyncio.Server | None = None
 
     async def listen(self) -> None:
         if self._listener is None:
             self._listener = await asyncio.start_server(self._accept, *self.address)
 
-    async def refuse(self) -> None:
-        """Refuse connections, and cut those there are."""
+    def arm(
+        self, fault: CommitFault, times: int, tell: Callable[[], None] = lambda: None
+    ) -> None:
+        """Have a fault befall the next commits; each of them is told."""
+        self.commit_faults.extend([(fault, tell)] * times)
+
+    async def refuse(self) -> int:
+        """Refuse connections, and cut those there are; return how many."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        await self.cut_all()
+        return await self.cut_all()
 
-    async def cut_all(self) -> None:
-        for link in list(self.links):
+    async def cut_all(self) -> int:
+        links = list(self.links)
+        for link in links:
             link.cut()
+        return len(links)
 
     async def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

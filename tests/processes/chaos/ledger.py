@@ -1,0 +1,90 @@
+"""All that was written about a run, in files and in the database, by key."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from django_jobs.states import State
+from tests.processes.chaos import audit
+from tests.processes.chaos.audit import ProducedLine, RunLine
+from tests.processes.chaos.hosts import Death
+from tests.processes.chaos.journal import Journal
+from tests.processes.chaos.rows import Row, Rows
+from tests.processes.chaos.tasks import CHILD, fleeting, outbox
+
+#: Ways of a producer: the transaction is rolled back; it holds an order as well.
+UNDONE, ORDERED = "undone", "ordered"
+
+
+@dataclass
+class Ledger:
+    """What was asked for, what ran, what was done to it, and what there is."""
+
+    produced: list[ProducedLine]
+    runs: list[RunLine]
+    database: Rows
+    deaths: list[Death] = field(default_factory=list)
+    journal: Journal = field(default_factory=lambda: Journal(0.0))
+    #: Rows that prunings say they deleted; could one have deleted and not said so?
+    pruned: int = 0
+    is_pruned_surely: bool = True
+    #: How many times longer a second is on this machine.
+    second: float = 1.0
+    events: dict[str, dict[str, ProducedLine]] = field(init=False)
+    starts: dict[str, list[RunLine]] = field(init=False)
+    places: dict[str, list[Row]] = field(init=False)
+    acked: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.events = defaultdict(dict)
+        for line in self.produced:
+            self.events[line.event][line.key] = line
+        self.starts = defaultdict(list)
+        for run in sorted(self.runs, key=lambda each: each.time):
+            if run.event == "start":
+                self.starts[run.key].append(run)
+        self.places = defaultdict(list)
+        for row in self.database.rows:
+            self.places[row.key].append(row)
+        # What a task enqueues is acknowledged by its own success.
+        self.acked = set(self.events["ack"]) | {
+            row.key + CHILD
+            for row in self.database.rows
+            if row.name == outbox.name and row.state == State.SUCCESSFUL
+        }
+
+    @property
+    def tried(self) -> dict[str, ProducedLine]:
+        return self.events["try"]
+
+    @property
+    def ended(self) -> set[str]:
+        return {line.key for line in self.runs if line.event == "end"}
+
+    @property
+    def missing(self) -> set[str]:
+        """Keys of which there is no row, and which may have been pruned."""
+        return {
+            key
+            for key in self.ended - set(self.places)
+            if key in self.tried and self.tried[key].task == fleeting.name
+        }
+
+    def row(self, key: str) -> Row | None:
+        return next(iter(self.places.get(key, ())), None)
+
+    def is_known(self, key: str) -> bool:
+        if key.endswith(CHILD):
+            return key in self.acked
+        # Whatever went wrong in a transaction that was to be rolled back: it was.
+        return key in self.tried and self.tried[key].kind != UNDONE
+
+
+def read_ledger(folder: Path, rows: Rows) -> Ledger:
+    return Ledger(
+        produced=list(audit.read_produced(folder / audit.PRODUCED)),
+        runs=list(audit.read_runs(folder / audit.RUNS)),
+        database=rows,
+    )
