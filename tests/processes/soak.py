@@ -33,10 +33,11 @@ WARM_UP = 0.15
 SAMPLES = 120
 #: Seconds between two kills of a child: those are replaced, and leave nothing.
 KILL_EVERY = 15.0
-#: Growth of the parent that is allowed: megabytes per hour, and in all for a soak so
-#: short that the allocator's own steps are larger.
+#: Growth of the parent that is allowed: megabytes per hour; in all for a soak that is
+#: shorter than so many seconds, as the allocator's own steps are larger.
 MOST_PER_HOUR = 1.0
 MOST_AT_ALL = 1.5
+LONG = 600.0
 #: Seconds between two calls of the producer, on average.
 PAUSE = 0.03
 #: Seconds that a start may take to its first result, and a stop to its end.
@@ -158,12 +159,18 @@ def watch(place: Place, host: Host, seconds: float) -> tuple[list[Sample], int]:
     began, samples, kills = time.monotonic(), list[Sample](), 0
     while (now := time.monotonic()) < began + seconds:
         if now >= began + (kills + 1) * KILL_EVERY:
-            kills += bool(host.kill_child(place.random.choice(host.children())))
+            kills += kill_some_child(place, host)
         time.sleep(seconds / SAMPLES)
         samples.append(take_sample(host.worker))
         if len(samples) % 10 == 0:
             place.journal.say(str(samples[-1]))
     return samples, kills
+
+
+def kill_some_child(place: Place, host: Host) -> bool:
+    """Kill one if there is any: the last one may not have been replaced yet."""
+    children = host.children()
+    return bool(children and host.kill_child(place.random.choice(children)))
 
 
 def take_sample(pid: int) -> Sample:
@@ -192,10 +199,12 @@ def growth(samples: Sequence[Sample]) -> dict[str, Any]:
     descriptors = medians(lambda each: each.descriptors)
     threads = medians(lambda each: each.threads)
     grown = memory[1] - memory[0]
-    hours = (last[-1].at - first[0].at) / 3600
     problems = []
-    if grown > max(MOST_AT_ALL, MOST_PER_HOUR * hours):
-        problems.append(f"memory grew by {grown:.1f} MB")
+    if samples[-1].at - samples[0].at < LONG:
+        if grown > MOST_AT_ALL:
+            problems.append(f"memory grew by {grown:.1f} MB")
+    elif slope > MOST_PER_HOUR:
+        problems.append(f"memory grew by {slope:.2f} MB an hour")
     if descriptors[1] > descriptors[0]:
         problems.append(f"descriptors grew from {descriptors[0]} to {descriptors[1]}")
     if threads[1] > threads[0]:

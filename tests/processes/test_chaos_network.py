@@ -155,8 +155,11 @@ Echo = tuple[Address, list[bytes]]
 def test_a_commit_whose_reply_is_lost_reaches_the_server(
     network: Network, client: Client, echo: Echo
 ) -> None:
-    proxy_of(network).arm(CommitFault.REPLY_LOST, 1)
+    hits: list[str] = []
+    proxy_of(network).arm(CommitFault.REPLY_LOST, 1, lambda: hits.append("hit"))
+    assert hits == []
     assert exchange(client(), b"commit") == b""
+    assert hits == ["hit"]
     assert echo[1] == [b"commit"]
     assert exchange(client(), b"again") == b"again"
 
@@ -172,7 +175,8 @@ def test_a_commit_that_is_never_sent_does_not_reach_the_server(
 def test_connections_are_cut_and_refused(network: Network, client: Client) -> None:
     end = client()
     assert exchange(end, b"x") == b"x"
-    network.call(proxy_of(network).refuse)
+    assert network.call(proxy_of(network).refuse) == 1
+    assert network.call(proxy_of(network).cut_all) == 0
     assert exchange(end, b"x") == b""
     with pytest.raises(ConnectionRefusedError):
         client()

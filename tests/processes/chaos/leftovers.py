@@ -63,6 +63,7 @@ def growth(site: Site, at_start: dict[str, Holdings]) -> list[str]:
 def after_stop(site: Site) -> list[str]:
     """Return the processes, sessions and files that outlived a graceful stop."""
     site.stop_pooler()
+    site.network.tell_servers()
     programs = [*site.hosts, *site.producers]
 
     def left() -> list[str]:

@@ -6,7 +6,7 @@ import statistics
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from math import inf, isfinite
+from math import ceil, inf, isfinite
 from typing import NamedTuple
 
 from tests.processes.chaos.audit import RunLine
@@ -91,7 +91,7 @@ def figures(seconds: Sequence[float]) -> dict[str, float]:
     return {
         "count": len(seconds),
         "median": round(statistics.median(known), 2),
-        "p99": round(known[int(0.99 * (len(known) - 1))], 2),
+        "p99": round(known[ceil(0.99 * len(known)) - 1], 2),
         "max": round(known[-1], 2),
     }
 

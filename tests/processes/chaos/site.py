@@ -221,11 +221,11 @@ class Site:
     def prune(self) -> None:
         """Delete what is past its retention, and keep count."""
         output = StringIO()
+        connection.close()  # it may be one of those that were cut
         try:
             call_command("jobs", "prune", format="json", stdout=output)
         except CommandError as error:
             # It may have deleted something before that, and told nobody.
-            connection.close()
             self.counts["failed_prunes"] += 1
             self.journal.say(f"prune: {error}")
             return

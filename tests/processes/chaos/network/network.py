@@ -42,6 +42,17 @@ class Network:
         self.routes[host] = [self.call(self._open, target) for target in targets]
         return [proxy.address for proxy in self.routes[host]]
 
+    def tell_servers(self) -> None:
+        """End what leads nowhere, as the server's own probes would do in time."""
+        if self._thread.is_alive():
+            self.call(self._end_half_open)
+
+    async def _end_half_open(self) -> None:
+        for proxies in self.routes.values():
+            for proxy in proxies:
+                for link in [each for each in proxy.links if not each.is_open.is_set()]:
+                    link.cut()
+
     async def _open(self, target: Address) -> Proxy:
         proxy = Proxy(target, self._make_tap)
         await proxy.listen()
