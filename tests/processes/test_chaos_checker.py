@@ -2,110 +2,38 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import datetime
-from math import inf
 from typing import Any
 
 import pytest
-from django.db import OperationalError
 
 from django_jobs.states import Reason, State
 from tests.processes.chaos import checker, tasks
-from tests.processes.chaos.audit import ProducedLine, RunLine
-from tests.processes.chaos.hosts import Death, Killing
-from tests.processes.chaos.journal import Harm, Journal, Strike
+from tests.processes.chaos.hosts import Death
+from tests.processes.chaos.journal import Harm, Strike
 from tests.processes.chaos.ledger import Ledger
-from tests.processes.chaos.recovery import figures, hurt_neighbours, recoveries
-from tests.processes.chaos.report import too_little
-from tests.processes.chaos.rows import Answer, Row, Rows
-from tests.processes.chaos.watcher import Watcher
-from tests.processes.harness import wait_for
-
-
-def produced(event: str, key: str = "a", **more: Any) -> ProducedLine:
-    values = {
-        "kind": "one",
-        "due": 1.0,
-        "time": 1.0,
-        "error": "-",
-        "task": tasks.plain.name,
-        **more,
-    }
-    return ProducedLine(event=event, key=key, **values)
-
-
-def run(event: str, key: str = "a", **more: Any) -> RunLine:
-    values = {
-        "lease": 1,
-        "attempt": 1,
-        "host": "worker1",
-        "pid": 7,
-        "born": "70",
-        "time": 2.0 if event == "start" else 3.0,
-        **more,
-    }
-    return RunLine(event=event, key=key, **values)
-
-
-def row(key: str = "a", **more: Any) -> Row:
-    values = {
-        "table": "Result",
-        "id": f"id of {key}",
-        "name": tasks.plain.name,
-        "state": State.SUCCESSFUL,
-        "reason": "",
-        "attempt": 1,
-        "lease": 1,
-        "crashes": 0,
-        "max_attempts": 3,
-        "returned": Answer(key, more.get("lease", 1)),
-        "finished_at": None,
-        **more,
-    }
-    return Row(key=key, **values)
-
-
-def ledger(
-    *lines: ProducedLine | RunLine,
-    rows: list[Row] | None = None,
-    attempts: dict[tuple[str, int, datetime | None], int] | None = None,
-    effects: list[str] | None = None,
-    orders: set[str] | None = None,
-    **more: Any,
-) -> Ledger:
-    return Ledger(
-        [line for line in lines if isinstance(line, ProducedLine)],
-        [line for line in lines if isinstance(line, RunLine)],
-        Rows(
-            [row()] if rows is None else rows,
-            Counter(attempts or {}),
-            Counter(),
-            Counter(effects or []),
-            orders or set(),
-        ),
-        **more,
-    )
-
-
-ENQUEUED = produced("try"), produced("ack")
-RUN = run("start"), run("end")
-ATOMIC = row(name=tasks.atomic.name)
-UNFINISHED = row(table="Task", state=State.READY)
-DEAD = {"table": "DeadLetter", "state": State.FAILED, "returned": None}
-SPENT = {**DEAD, "reason": Reason.ATTEMPTS, "attempt": 3}
-CRASHED = {**DEAD, "reason": Reason.CRASHES, "attempt": 3, "crashes": 3}
-DOOMED = row(name=tasks.doomed.name, **SPENT | {"attempt": 2, "max_attempts": 2})
-REVOKED = row(state=State.REVOKED, attempt=0, returned=None)
-UNKNOWN = {**DEAD, "name": tasks.FORGOTTEN, "reason": Reason.UNKNOWN_TASK}
-FLEETING = produced("try", task=tasks.fleeting.name), produced("ack")
-#: A second run; the outcome of the first one was not stored.
-AGAIN = run("start", lease=2, time=9.0), run("end", lease=2, time=9.5)
-SECOND = row(lease=2, attempt=2)
-
-
-def found(one: Ledger) -> dict[str, list[str]]:
-    return {check: keys for check, keys in checker.violations(one).items() if keys}
+from tests.processes.chaos.rows import Answer
+from tests.processes.doctored import (
+    AGAIN,
+    ATOMIC,
+    CRASHED,
+    DEAD,
+    DOOMED,
+    ENQUEUED,
+    FLEETING,
+    REVOKED,
+    RUN,
+    SECOND,
+    SPENT,
+    UNFINISHED,
+    UNKNOWN,
+    found,
+    hit,
+    journal,
+    ledger,
+    produced,
+    row,
+    run,
+)
 
 
 def test_nothing_is_found_where_all_is_well() -> None:
@@ -275,23 +203,12 @@ def test_what_a_successful_task_enqueues_counts_as_acknowledged() -> None:
 def test_an_end_more_than_one_is_a_duplicate_unless_it_is_atomic() -> None:
     twice = *ENQUEUED, *RUN, *AGAIN
     assert checker.numbers(ledger(*twice))["duplicated"] == 1
+    pruned = ledger(*FLEETING, *RUN, *AGAIN, rows=[], pruned=1)
+    assert checker.numbers(pruned)["duplicated"] == 1
     second = row(lease=2, attempt=2, name=tasks.atomic.name)
     atomic = ledger(*twice, rows=[second], effects=["a"], journal=journal(hit()))
     assert checker.numbers(atomic)["duplicated"] == 0
     assert found(atomic) == {}
-
-
-def hit(*hosts: str, **more: Any) -> Strike:
-    """Return a strike from 2.5 to 2.9 that hit these hosts, or everybody."""
-    values = {"fault": "reset", "is_outage": False, "began": 2.5, "ended": 2.9, **more}
-    strike = Strike(**values)
-    strike.hit(*hosts)
-    strike.last_hit = 2.9
-    return strike
-
-
-def journal(*strikes: Strike) -> Journal:
-    return Journal(0.0, list(strikes))
 
 
 @pytest.mark.parametrize(
@@ -375,106 +292,3 @@ def test_lateness_is_measured_outside_of_faults() -> None:
     assert "late" in found(ledger(*late, journal=journal(hit())))
     away = hit(is_outage=True, began=2.0, ended=95.0, reached=95.0)
     assert found(ledger(*late, journal=journal(away))) == {}
-
-
-@pytest.mark.parametrize(
-    ("words", "acked", "hits", "seconds"),
-    [
-        ("were enqueued", 2, {"reset": 1}, 0),
-        ("were enqueued", 50, {"reset": 9}, 100),
-        ("nothing struck", 100, {}, 20),
-        ("of 2 faults only 0 strikes hit", 100, {"reset": 0, "refuse": 0}, 20),
-        ("only 2 strikes hit", 1000, {"reset": 2}, 300),
-    ],
-)
-def test_a_run_in_which_too_little_happened_says_nothing(
-    words: str, acked: int, hits: dict[str, int], seconds: float
-) -> None:
-    values = {"acked": acked, "finished": acked}
-    assert words in " ".join(too_little(values, hits, seconds))
-
-
-def test_a_run_in_which_enough_happened_is_worth_something() -> None:
-    assert not list(too_little({"acked": 100, "finished": 100}, {"reset": 1}, 20))
-
-
-def test_recovery_is_counted_from_the_death_without_outages() -> None:
-    one = ledger(*ENQUEUED, run("start"), *AGAIN)
-    outage = hit(is_outage=True, began=4.0, ended=6.0, reached=6.0)
-    deaths = [Death("worker1", 7, "70", 1.0), Death("worker1", 7, "70", 3.0)]
-    [recovery] = recoveries(one, deaths, journal(outage), epoch=0.0)
-    assert (recovery.died, recovery.again, recovery.seconds) == (3.0, 9.0, 4.0)
-    assert list(recoveries(one, deaths[:1], journal(outage), epoch=0.0)) == []
-    namesake = [Death("worker1", 7, "71", 3.0)]
-    assert list(recoveries(one, namesake, journal(outage), epoch=0.0)) == []
-
-
-def test_what_never_ran_again_has_no_recovery_of_no_time() -> None:
-    one = ledger(*ENQUEUED, run("start"), rows=[])
-    open_outage = hit(is_outage=True, began=4.0, ended=inf)
-    deaths = [Death("worker1", 7, "70", 3.0)]
-    [recovery] = recoveries(one, deaths, journal(open_outage), epoch=0.0)
-    assert recovery.seconds == inf
-
-
-def test_recoveries_are_told_as_they_were_measured() -> None:
-    assert figures([]) == {"count": 0}
-    assert figures([1.0, 2.0, inf, 9.0]) == {
-        "count": 4,
-        "median": 2.0,
-        "p99": 9.0,
-        "max": 9.0,
-    }
-
-
-def test_a_neighbour_that_came_to_no_end_is_found_when_all_else_was_calm() -> None:
-    one = ledger(*ENQUEUED, run("start", pid=8, born="80"))
-    killing = Killing("worker1", [(8, "80")], 2.5)
-    strike = hit("worker1", fault="kill_child", harm=Harm.VICTIMS)
-    elsewhere = hit("worker2")
-    assert list(hurt_neighbours(one, [killing], journal(strike, elsewhere)))
-    assert not list(hurt_neighbours(one, [killing], journal(strike, hit())))
-    namesake = Killing("worker1", [(8, "81")], 2.5)
-    assert not list(hurt_neighbours(one, [namesake], journal(strike)))
-    ended = ledger(*ENQUEUED, *(run(e, pid=8, born="80") for e in ("start", "end")))
-    assert not list(hurt_neighbours(ended, [killing], journal(strike)))
-
-
-class Dead(Watcher):
-    """A watcher that is told what the dead hold."""
-
-    held: set[tuple[str, int]] | Exception | None = None
-    asked = 0
-
-    def _held_by_the_dead(self) -> set[tuple[str, int]] | None:
-        self.asked += 1
-        if isinstance(self.held, Exception):
-            raise self.held
-        return self.held
-
-
-def test_the_watcher_counts_the_time_without_outages_and_forgets_nothing() -> None:
-    watcher = Dead(journal(hit(is_outage=True, began=12.0, ended=14.0, reached=14.0)))
-    watcher.held = {("a", 1)}
-    watcher.look(9.0, 10.0)
-    watcher.look(10.0, 16.0)
-    assert watcher.longest == 4.0
-    watcher.held = OperationalError("away")
-    watcher.look(16.0, 17.0)
-    watcher.held = None  # nobody is alive
-    watcher.look(17.0, 18.0)
-    watcher.held = {("a", 1)}
-    watcher.look(18.0, 19.0)
-    assert watcher.longest == 5.0
-
-
-def test_the_watcher_says_when_it_saw_nothing_or_failed() -> None:
-    blind, broken = Dead(journal()), Dead(journal())
-    broken.held = KeyError("a column")
-    for watcher in (blind, broken):
-        watcher.held = watcher.held or OperationalError("away")
-        watcher.start()
-        wait_for(lambda: watcher.asked, 10, "a look")  # noqa: B023
-        watcher.close()
-    assert any("never had a look" in words for words in blind.problems())
-    assert any("a column" in words for words in broken.problems())

@@ -40,11 +40,12 @@ def numbers(ledger: Ledger) -> dict[str, int]:
 
 
 def _extra_ends(ledger: Ledger) -> dict[str, int]:
-    ends = Counter(line.key for line in ledger.runs if line.event == "end")
+    times = Counter(line.key for line in ledger.runs if line.event == "end")
+    atomic = {row.key for row in ledger.database.rows if row.name in ATOMIC}
     return {
         key: count - 1
-        for key, count in ends.items()
-        if count > 1 and (row := ledger.row(key)) and row.name not in ATOMIC
+        for key, count in times.items()
+        if count > 1 and key not in atomic
     }
 
 

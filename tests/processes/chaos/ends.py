@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from django_jobs.conf import conf
@@ -86,18 +87,12 @@ def never_started(ledger: Ledger) -> Iterable[str]:
 
 def unseen_crashes(ledger: Ledger) -> Iterable[str]:
     """A dead letter for crashes without the record of each of them."""
+    recorded = Counter(
+        task_id for task_id, _, requeued in ledger.database.attempts if not requeued
+    )
     for row in ledger.database.rows:
-        numbers = (
-            {
-                number
-                for task_id, number, requeued in ledger.database.attempts
-                if task_id == row.id and requeued is None
-            }
-            if row.reason == Reason.CRASHES
-            else set()
-        )
-        if row.reason == Reason.CRASHES and len(numbers) < row.crashes:
-            yield f"{row.key} {row.crashes} crashes, {len(numbers)} recorded"
+        if row.reason == Reason.CRASHES and recorded[row.id] < row.crashes:
+            yield f"{row.key} {row.crashes} crashes, {recorded[row.id]} recorded"
 
 
 def wrong_answers(ledger: Ledger) -> Iterable[str]:

@@ -112,8 +112,8 @@ class KillGroup(Fault):
 
     def strike(self) -> None:
         hosts = self.choose()
-        self.hit = self.random.sample(hosts, min(1, len(hosts)))
-        for host in self.hit:
+        self.chosen = self.random.sample(hosts, min(1, len(hosts)))
+        for host in self.chosen:
             killed = host.kill_all()
             self.site.deaths += killed
             self.site.counts["killed_groups"] += 1
@@ -133,7 +133,7 @@ class LoseHost(KillGroup):
 
     def strike(self) -> None:
         super().strike()
-        for host in self.hit:
+        for host in self.chosen:
             host.rest = LEASE + REST
 
 

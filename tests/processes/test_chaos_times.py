@@ -1,0 +1,126 @@
+"""What the chaos says of times: recovery, calm, outages; and of too short a run."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+from django.db import OperationalError
+
+from tests.processes.chaos.hosts import Death, Killing
+from tests.processes.chaos.journal import Harm
+from tests.processes.chaos.recovery import figures, hurt_neighbours, recoveries
+from tests.processes.chaos.report import too_little
+from tests.processes.chaos.watcher import Watcher
+from tests.processes.doctored import (
+    AGAIN,
+    ENQUEUED,
+    hit,
+    journal,
+    ledger,
+    run,
+)
+from tests.processes.harness import wait_for
+
+
+@pytest.mark.parametrize(
+    ("words", "acked", "hits", "seconds"),
+    [
+        ("were enqueued", 2, {"reset": 1}, 0),
+        ("were enqueued", 50, {"reset": 9}, 100),
+        ("nothing struck", 100, {}, 20),
+        ("of 2 faults only 0 strikes hit", 100, {"reset": 0, "refuse": 0}, 20),
+        ("only 2 strikes hit", 1000, {"reset": 2}, 300),
+    ],
+)
+def test_a_run_in_which_too_little_happened_says_nothing(
+    words: str, acked: int, hits: dict[str, int], seconds: float
+) -> None:
+    values = {"acked": acked, "finished": acked}
+    assert words in " ".join(too_little(values, hits, seconds))
+
+
+def test_a_run_in_which_enough_happened_is_worth_something() -> None:
+    assert not list(too_little({"acked": 100, "finished": 100}, {"reset": 1}, 20))
+
+
+def test_recovery_is_counted_from_the_death_without_outages() -> None:
+    one = ledger(*ENQUEUED, run("start"), *AGAIN)
+    outage = hit(is_outage=True, began=4.0, ended=6.0, reached=6.0)
+    deaths = [Death("worker1", 7, "70", 1.0), Death("worker1", 7, "70", 3.0)]
+    [recovery] = recoveries(one, deaths, journal(outage), epoch=0.0)
+    assert (recovery.died, recovery.again, recovery.seconds) == (3.0, 9.0, 4.0)
+    assert list(recoveries(one, deaths[:1], journal(outage), epoch=0.0)) == []
+    namesake = [Death("worker1", 7, "71", 3.0)]
+    assert list(recoveries(one, namesake, journal(outage), epoch=0.0)) == []
+
+
+def test_what_never_ran_again_has_no_recovery_of_no_time() -> None:
+    one = ledger(*ENQUEUED, run("start"), rows=[])
+    open_outage = hit(is_outage=True, began=4.0, ended=inf)
+    deaths = [Death("worker1", 7, "70", 3.0)]
+    [recovery] = recoveries(one, deaths, journal(open_outage), epoch=0.0)
+    assert recovery.seconds == inf
+
+
+def test_recoveries_are_told_as_they_were_measured() -> None:
+    assert figures([]) == {"count": 0}
+    assert figures([1.0, 2.0, inf, 9.0]) == {
+        "count": 4,
+        "median": 2.0,
+        "p99": 9.0,
+        "max": 9.0,
+    }
+
+
+def test_a_neighbour_that_came_to_no_end_is_found_when_all_else_was_calm() -> None:
+    one = ledger(*ENQUEUED, run("start", pid=8, born="80"))
+    killing = Killing("worker1", [(8, "80")], 2.5)
+    strike = hit("worker1", fault="kill_child", harm=Harm.VICTIMS)
+    elsewhere = hit("worker2")
+    assert list(hurt_neighbours(one, [killing], journal(strike, elsewhere)))
+    assert not list(hurt_neighbours(one, [killing], journal(strike, hit())))
+    namesake = Killing("worker1", [(8, "81")], 2.5)
+    assert not list(hurt_neighbours(one, [namesake], journal(strike)))
+    ended = ledger(*ENQUEUED, *(run(e, pid=8, born="80") for e in ("start", "end")))
+    assert not list(hurt_neighbours(ended, [killing], journal(strike)))
+
+
+class Dead(Watcher):
+    """A watcher that is told what the dead hold."""
+
+    held: set[tuple[str, int]] | Exception | None = None
+    asked = 0
+
+    def _held_by_the_dead(self) -> set[tuple[str, int]] | None:
+        self.asked += 1
+        if isinstance(self.held, Exception):
+            raise self.held
+        return self.held
+
+
+def test_the_watcher_counts_the_time_without_outages_and_forgets_nothing() -> None:
+    watcher = Dead(journal(hit(is_outage=True, began=12.0, ended=14.0, reached=14.0)))
+    watcher.held = {("a", 1)}
+    watcher.look(9.0, 10.0)
+    watcher.look(10.0, 16.0)
+    assert watcher.longest == 4.0
+    watcher.held = OperationalError("away")
+    watcher.look(16.0, 17.0)
+    watcher.held = None  # nobody is alive
+    watcher.look(17.0, 18.0)
+    watcher.held = {("a", 1)}
+    watcher.look(18.0, 19.0)
+    assert watcher.longest == 5.0
+
+
+def test_the_watcher_says_when_it_saw_nothing_or_failed() -> None:
+    blind, broken = Dead(journal()), Dead(journal())
+    broken.held = KeyError("a column")
+    for watcher in (blind, broken):
+        watcher.held = watcher.held or OperationalError("away")
+        watcher.start()
+        wait_for(lambda: watcher.asked, 10, "a look")  # noqa: B023
+        watcher.close()
+    assert any("never had a look" in words for words in blind.problems())
+    assert any("a column" in words for words in broken.problems())
