@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -270,6 +271,10 @@ def test_a_limit_excuses_only_a_run_that_could_be_killed_for_it() -> None:
     [
         ledger(*ENQUEUED, run("start"), run("raise"), rows=[DOOMED]),
         ledger(*ENQUEUED, produced("revoking"), rows=[REVOKED]),
+        ledger(
+            *(*ENQUEUED, run("start"), produced("revoking")),
+            rows=[replace(REVOKED, attempt=3, crashes=3)],
+        ),
         ledger(*ENQUEUED, rows=[row(**UNKNOWN, attempt=0)]),
         ledger(*FLEETING, *RUN, rows=[], pruned=1),
         ledger(*FLEETING, *RUN, rows=[], is_pruned_surely=False),
@@ -280,7 +285,16 @@ def test_a_limit_excuses_only_a_run_that_could_be_killed_for_it() -> None:
         ),
         ledger(*ENQUEUED, run("start", time=8.0), run("end", time=9.0)),
     ],
-    ids=["doomed", "revoked", "unknown", "pruned", "told not", "crashes", "in time"],
+    ids=[
+        "doomed",
+        "revoked",
+        "crashed too",
+        "unknown",
+        "pruned",
+        "told not",
+        "crashes",
+        "in time",
+    ],
 )
 def test_ends_that_are_right(one: Ledger) -> None:
     assert found(one) == {}

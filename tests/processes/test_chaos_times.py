@@ -9,12 +9,18 @@ from django.db import OperationalError
 
 from tests.processes.chaos.hosts import Death, Killing
 from tests.processes.chaos.journal import Harm
-from tests.processes.chaos.recovery import figures, hurt_neighbours, recoveries
+from tests.processes.chaos.recovery import (
+    figures,
+    hurt_neighbours,
+    recoveries,
+    returns,
+)
 from tests.processes.chaos.report import too_little
 from tests.processes.chaos.watcher import Watcher
 from tests.processes.doctored import (
     AGAIN,
     ENQUEUED,
+    RUN,
     hit,
     journal,
     ledger,
@@ -71,6 +77,14 @@ def test_recoveries_are_told_as_they_were_measured() -> None:
         "p99": 9.0,
         "max": 9.0,
     }
+
+
+def test_the_first_completion_after_a_restart_is_of_a_run_begun_since() -> None:
+    one = ledger(*ENQUEUED, *RUN, *AGAIN)
+    crash = hit(fault="crash_server", began=2.2, ended=2.5, reached=2.5)
+    assert list(returns(one, journal(crash, hit()))) == [7.0]
+    later = hit(fault="fail_over", began=9.2, ended=9.3, reached=9.3)
+    assert list(returns(one, journal(later))) == []
 
 
 def test_a_neighbour_that_came_to_no_end_is_found_when_all_else_was_calm() -> None:

@@ -58,10 +58,12 @@ def _number_rules(row: Row) -> Iterable[bool]:
     budget = conf().CRASH_BUDGET
     failures = row.attempt - row.crashes
     yield 0 <= failures <= row.max_attempts
+    # The last crash of what is to be revoked is counted, and does not make it dead.
+    most = budget if row.state == State.REVOKED else budget - 1
     if row.reason == Reason.CRASHES:
         yield row.crashes == budget
     else:
-        yield row.crashes < budget
+        yield row.crashes <= most
     if row.reason == Reason.ATTEMPTS:
         yield failures == row.max_attempts
     if row.reason == Reason.UNKNOWN_TASK:

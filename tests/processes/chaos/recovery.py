@@ -48,8 +48,8 @@ def recoveries(
     ``epoch`` is the time of the database's clock at which the monotonic one was 0.
     """
     died = defaultdict(list)
-    for death in sorted(deaths, key=lambda each: each.time):
-        died[death.host, death.pid, death.born].append(death.time)
+    for each in sorted(deaths, key=lambda each: each.time):
+        died[each.host, each.pid, each.born].append(each.time)
     blows = sorted(
         [death.time for death in deaths] + [each.began for each in journal.strikes]
     )
@@ -112,8 +112,8 @@ def returns(ledger: Ledger, journal: Journal) -> Iterator[float]:
     }
     for strike in journal.strikes:
         if strike.fault in RETURNS:
-            for at, *run in ends[bisect_right(ends, (strike.reached,)) :]:
-                if began.get((run[0], run[1]), 0.0) > strike.reached:
+            for at, key, lease in ends[bisect_right(ends, (strike.reached,)) :]:
+                if began.get((key, lease), 0.0) > strike.reached:
                     yield at - strike.reached
                     break
 
