@@ -121,6 +121,7 @@ def test_nothing_is_found_where_all_is_well() -> None:
                 rows=[row(name=tasks.doomed.name, **SPENT | {"attempt": 1})],
             ),
         ),
+        ("wrong_numbers", ledger(*ENQUEUED, rows=[row(**UNKNOWN)])),
         ("wrong_ends", ledger(*ENQUEUED, *RUN, rows=[row(**SPENT)])),
         (
             "wrong_ends",
@@ -276,6 +277,7 @@ def test_a_limit_excuses_only_a_run_that_could_be_killed_for_it() -> None:
             rows=[replace(REVOKED, attempt=3, crashes=3)],
         ),
         ledger(*ENQUEUED, rows=[row(**UNKNOWN, attempt=0)]),
+        ledger(*ENQUEUED, rows=[row(**UNKNOWN, attempt=1, crashes=1)]),
         ledger(*FLEETING, *RUN, rows=[], pruned=1),
         ledger(*FLEETING, *RUN, rows=[], is_pruned_surely=False),
         ledger(
@@ -290,6 +292,7 @@ def test_a_limit_excuses_only_a_run_that_could_be_killed_for_it() -> None:
         "revoked",
         "crashed too",
         "unknown",
+        "unknown and claimed",
         "pruned",
         "told not",
         "crashes",

@@ -67,7 +67,8 @@ def _number_rules(row: Row) -> Iterable[bool]:
     if row.reason == Reason.ATTEMPTS:
         yield failures == row.max_attempts
     if row.reason == Reason.UNKNOWN_TASK:
-        yield row.attempt == 0
+        # Claimed at most: by workers that died before they gave it back.
+        yield failures == 0
     if row.state == State.SUCCESSFUL:
         # Its first attempt fails, unless that crashed.
         yield row.attempt >= (2 if row.name == flaky.name else 1)
