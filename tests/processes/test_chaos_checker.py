@@ -156,6 +156,10 @@ def test_nothing_is_found_where_all_is_well() -> None:
             ),
         ),
         (
+            "revoked_in_vain",
+            ledger(*ENQUEUED, *RUN, produced("revoked", kind=tasks.MISSING)),
+        ),
+        (
             "requeued_in_vain",
             ledger(
                 *(*ENQUEUED, run("start"), run("raise")),
@@ -281,6 +285,11 @@ def test_a_limit_excuses_only_a_run_that_could_be_killed_for_it() -> None:
         ledger(*FLEETING, *RUN, rows=[], pruned=1),
         ledger(*FLEETING, *RUN, rows=[], is_pruned_surely=False),
         ledger(
+            *(*FLEETING, *RUN, produced("revoked", kind=tasks.MISSING)),
+            rows=[],
+            pruned=1,
+        ),
+        ledger(
             *(*ENQUEUED, *RUN),
             rows=[row(**CRASHED)],
             attempts={("id of a", number, None): 1 for number in (1, 2, 3)},
@@ -295,6 +304,7 @@ def test_a_limit_excuses_only_a_run_that_could_be_killed_for_it() -> None:
         "unknown and claimed",
         "pruned",
         "told not",
+        "pruned before it was revoked",
         "crashes",
         "in time",
     ],

@@ -9,7 +9,7 @@ from django_jobs.conf import conf
 from django_jobs.states import LIVE_STATES, RESULT_STATES, Reason, State
 from tests.processes.chaos.ledger import Ledger
 from tests.processes.chaos.rows import Row
-from tests.processes.chaos.tasks import FORGOTTEN, doomed, flaky
+from tests.processes.chaos.tasks import FORGOTTEN, MISSING, doomed, flaky
 
 #: States of the rows of a table.
 STATES: dict[str, frozenset[State]] = {
@@ -107,8 +107,10 @@ def wrong_answers(ledger: Ledger) -> Iterable[str]:
 
 
 def revoked_in_vain(ledger: Ledger) -> Iterable[str]:
-    """Revoked before it ran, and run or not revoked all the same."""
+    """Revoked before it ran, and run or not revoked all the same; or not found."""
     for key, line in ledger.events["revoked"].items():
+        if line.kind == MISSING and key not in ledger.missing:
+            yield f"{key} was not found"
         if line.kind == "revoked":
             row = ledger.row(key)
             if row is None or row.state != State.REVOKED:

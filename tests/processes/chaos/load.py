@@ -155,7 +155,8 @@ class Producer:
         if self._delayed:
             key, task_id = self._delayed.pop()
             self._note("revoking", key)
-            self._note("revoked", key, control.revoke([task_id])[task_id])
+            answers = control.revoke([task_id])
+            self._note("revoked", key, answers.get(task_id, tasks.MISSING))
 
     def requeue_one(self) -> None:
         dead = list(DeadLetter.objects.filter(name=tasks.doomed.name)[:REMEMBERED])

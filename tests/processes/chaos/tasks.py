@@ -99,6 +99,8 @@ def fleeting(context: TaskContext, key: str) -> Answer:
         return claimed_by(context, key)
 
 
+#: What is answered to whom wants to revoke a task that is not there.
+MISSING = "missing"
 #: Time limits by name.
 LIMITED = {each.name: each.options.time_limit for each in (sleep, atomic, outbox)}
 #: A task of a release that is gone: no worker knows it.
