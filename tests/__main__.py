@@ -25,6 +25,8 @@ def main() -> int:
 
 def run(name: str) -> int:
     environment = {**os.environ, "DJANGO_JOBS_TEST_DATABASE": name}
+    # Hundreds of processes import the same: it is compiled once.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-m", "pytest", "-o", f"cache_dir=.pytest_cache/{name}"]
     code = subprocess.call([*command, *PARALLEL, *sys.argv[1:]], env=environment)
     if code == 1 and os.environ.get("CI"):
