@@ -210,7 +210,7 @@ MUTANTS = {
     "revoke": Mutant(
         "a running task is revoked as a waiting one",
         [
-            ("SELECT id, state FROM", "SELECT id, state", "SELECT id, ''"),
+            ("SELECT id, state, revoke", "SELECT id, state", "SELECT id, ''"),
             ("", r"\{bare_state\} <> 'RUNNING'", "TRUE"),
         ],
     ),
