@@ -72,8 +72,10 @@ def fail_once(context, path: str) -> None:
 def hold(context, path: str, until: str) -> None:
     """Keep a process busy until a file is there, whoever asks it to leave."""
     note(context, path)
-    while not os.path.exists(until):
+    while True:
         try:
-            time.sleep(0.01)
+            while not os.path.exists(until):
+                time.sleep(0.01)
+            return
         except BaseException:
             continue
