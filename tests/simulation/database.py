@@ -60,6 +60,8 @@ class Database:
         )
 
     def tidy_up(self) -> None:
+        """Leave nothing to the tests that use the database after this."""
+        self.empty()
         run(f"DROP TABLE {EFFECTS}")
 
     def empty(self) -> None:
