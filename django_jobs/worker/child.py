@@ -103,6 +103,8 @@ def _settle_in(options: ChildOptions) -> None:
     # not SIG_IGN: that would be inherited by programs that a task starts.
     signal.signal(signal.SIGINT, _leave_to_parent)
     signal.signal(signal.SIGTERM, _leave_to_parent)
+    # Ctrl-\ does not: a child has a group of its own.
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def _leave_to_parent(number: int, frame: FrameType | None) -> None:

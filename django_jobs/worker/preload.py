@@ -65,7 +65,8 @@ signal.signal(signal.SIGHUP, _leave_with_worker)
 processes.signal_end_of_parent(signal.SIGHUP)
 # A signal to the whole process group is meant for the parent: if this process died,
 # its children would die with it, and running tasks would count as crashed.
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for _number in (signal.SIGTERM, signal.SIGQUIT):
+    signal.signal(_number, signal.SIG_IGN)
 
 try:
     prepare()

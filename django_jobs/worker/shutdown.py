@@ -77,6 +77,13 @@ class Shutdown:
         elif self.stage is Stage.INTERRUPTING:
             self._kill()
 
+    def kill(self, reason: str) -> None:
+        """Stop as well, or go on with it, and skip to the killing of what runs."""
+        if not self.is_wanted:
+            self._take_no_more()
+        if self.stage < Stage.KILLING:
+            self._kill(reason=reason)
+
     def advance(self, now: float) -> None:
         """Do what the stage asks for, and go on to the next when it is done."""
         if self.stage < Stage.FLUSHING:
@@ -98,10 +105,13 @@ class Shutdown:
     def _drain(self, reason: str) -> None:
         self._enter(Stage.DRAINING, self._drain_seconds)
         self._say("stopping", "interrupts them", reason=reason)
+        self._take_no_more()
+        reach("shutdown.draining")
+
+    def _take_no_more(self) -> None:
         self._exchange.is_claiming = False
         self._crew.pool.is_closed = True
         self._crew.recall_all()
-        reach("shutdown.draining")
 
     def _interrupt(self) -> None:
         self._enter(Stage.INTERRUPTING, INTERRUPT_SECONDS)
@@ -109,9 +119,9 @@ class Shutdown:
         self._crew.interrupt(None, INTERRUPT_SECONDS)
         reach("shutdown.interrupting")
 
-    def _kill(self) -> None:
+    def _kill(self, **fields: str) -> None:
         self._enter(Stage.KILLING, KILL_SECONDS)
-        self._say("killing")
+        self._say("killing", **fields)
         reach("shutdown.killing")
         self._crew.pool.kill("the worker stops")
 

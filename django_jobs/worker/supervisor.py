@@ -125,6 +125,10 @@ class Supervisor:
         """Ask for a graceful stop, or skip to its next stage; from any thread."""
         self.mailbox.post(lambda: self.shutdown.request(reason))
 
+    def kill(self, reason: str = "asked to") -> None:
+        """Stop without waiting for what runs: it goes back; from any thread."""
+        self.mailbox.post(lambda: self.shutdown.kill(reason))
+
     def _close(self) -> None:
         self.pool.is_closed = True
         self.pool.kill("stopping")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,33 @@ def test_a_second_signal_skips_ahead(start_worker: StartWorker, audit: Path) -> 
     assert worker.wait() == 0
     assert time.monotonic() - begin < 5
     assert lines(audit) == ["start", "interrupted"]
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+@pytest.mark.parametrize("before", [None, signal.SIGTERM])
+def test_sigquit_waits_for_nothing_and_costs_no_attempt(
+    start_worker: StartWorker,
+    audit: Path,
+    send: Callable[[int, int], None],
+    before: signal.Signals | None,
+) -> None:
+    worker = start_worker("--processes", "1", "--shutdown-timeout", "60")
+    for result in enqueue_many([tasks.sleep.s(0) for _ in range(100)]):
+        result.get(timeout=20)
+    enqueue_many([tasks.interruptible.s(str(audit)), *([tasks.sleep.s(0)] * 20)])
+    wait_for(lambda: lines(audit))
+    if before:
+        worker.send(before)
+        wait_for(lambda: "event=stopping" in worker.output())
+    begin = time.monotonic()
+    send(worker.pid, signal.SIGQUIT)
+    assert worker.wait() == 0
+    assert time.monotonic() - begin < 3
+    assert "event=killing reason=SIGQUIT" in worker.output()
+    assert lines(audit) == ["start"]  # it had no time to tidy up
+    waiting = Task.objects.values_list("state", "attempt", "crashes", "worker_id")
+    assert set(waiting) == {(State.READY, 0, 0, None)}
+    assert (len(waiting), Worker.objects.count()) == (21, 0)
 
 
 def test_nothing_is_lost_when_workers_come_and_go(

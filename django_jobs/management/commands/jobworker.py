@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -35,6 +35,7 @@ from django_jobs.worker.supervisor import Supervisor
 
 _MEGABYTE = 1024 * 1024
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_KILLING = (signal.SIGQUIT,)
 
 
 class Command(BaseCommand):
@@ -67,10 +68,13 @@ class Command(BaseCommand):
         reloader = Reloader(supervisor.stop)
         if options["reload"]:
             reloader.start()
-        with _signals_to(reloader.cancel, supervisor.stop):
+        with (
+            _signals_to(_STOPPING, reloader.cancel, supervisor.stop),
+            _signals_to(_KILLING, reloader.cancel, supervisor.kill),
+        ):
             supervisor.run()
         if reloader.has_changed:
-            with _signals_to(reloader.cancel):
+            with _signals_to((*_STOPPING, *_KILLING), reloader.cancel):
                 reloader.restart()
         elif getattr(supervisor, "has_failed", False):
             raise CommandError("the worker gave up: see the log for the reason")
@@ -284,14 +288,16 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 @contextmanager
-def _signals_to(*calls: Callable[[str], None]) -> Iterator[None]:
-    """Have signals that ask for a stop call these; who called us gets them back."""
+def _signals_to(
+    numbers: Sequence[signal.Signals], *calls: Callable[[str], None]
+) -> Iterator[None]:
+    """Have these signals call these; who called us gets them back."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         for call in calls:
             call(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, on_signal) for number in _STOPPING}
+    before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield
     finally:
