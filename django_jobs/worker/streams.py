@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import threading
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import TextIO
+
+from django_jobs.worker.standin import StandIn
 
 #: Longest text without a line's end that is held back, in characters.
 MOST_HELD = 65536
 
 
-class LineLogger(io.TextIOBase):
+class LineLogger(StandIn):
     """Takes text in place of a stream and writes it there as formatted records.
 
     A record has what was written up to a line's end, so a traceback that is written
@@ -26,7 +27,7 @@ class LineLogger(io.TextIOBase):
     def __init__(
         self, stream: TextIO, name: str, level: int, formatter: logging.Formatter
     ) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._record = (name, level)
         self._formatter = formatter
         # Of each thread: print() writes a text and the end of its line separately.
@@ -73,35 +74,8 @@ class LineLogger(io.TextIOBase):
         self._stream.write(self._formatter.format(record) + "\n")
         self._stream.flush()
 
-    # -- what else is asked of a standard stream -------------------------------------
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_stream":  # not there yet
-            raise AttributeError(name)
-        return getattr(self._stream, name)
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._stream.encoding
-
-    @property
-    def errors(self) -> str | None:  # type: ignore[override]
-        return self._stream.errors
-
-    @property
-    def newlines(self) -> Any:  # type: ignore[override]
-        return self._stream.newlines
-
-    @property
-    def buffer(self) -> object:
-        """The bytes beneath; who writes there writes past us."""
-        return getattr(self._stream, "buffer", None)
+    def isatty(self) -> bool:
+        return False
 
 
 def _parts(held: str, text: str) -> Iterator[tuple[str, bool]]:

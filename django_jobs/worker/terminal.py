@@ -8,7 +8,6 @@ for as long as its heartbeat goes on.
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import select
@@ -21,6 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 from django_jobs import events
+from django_jobs.worker.standin import StandIn
 
 logger = logging.getLogger("django_jobs")
 
@@ -30,11 +30,11 @@ PATIENCE = 1.0
 _Send = Callable[[memoryview], int]
 
 
-class PatientStream(io.TextIOBase):
+class PatientStream(StandIn):
     """Takes the place of a standard stream and never waits for long."""
 
     def __init__(self, stream: TextIO, send: _Send, end: socket.socket | int) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._send: _Send | None = send
         self._end = end
         #: Texts that nobody read.
@@ -74,34 +74,6 @@ class PatientStream(io.TextIOBase):
 
     def flush(self) -> None:
         """Do nothing: nothing is held back."""
-
-    # -- what else is asked of a standard stream -------------------------------------
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_stream":  # not there yet
-            raise AttributeError(name)
-        return getattr(self._stream, name)
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._stream.encoding
-
-    @property
-    def errors(self) -> str | None:  # type: ignore[override]
-        return self._stream.errors
-
-    @property
-    def buffer(self) -> object:
-        return getattr(self._stream, "buffer", None)
 
 
 @contextmanager
