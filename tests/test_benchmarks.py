@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import table
+from tests.benchmarks.__main__ import joined
 from tests.benchmarks.bench import Bench, fill
 from tests.benchmarks.counting import Notes, count
 from tests.benchmarks.environments import Environment
@@ -144,3 +146,25 @@ def test_a_scenario_runs_against_ourselves_and_leaves_nothing_behind(
     bench.__exit__()
     assert seen
     assert not [pid for session in seen for pid in session_of(session)]
+
+
+# -- the page ------------------------------------------------------------------------
+
+
+def test_results_of_two_runs_become_one_with_the_dates_of_both(tmp_path: Path) -> None:
+    def run(date: str, text: str, peer: str) -> Path:
+        cell = {**found((text, False)), "date": date, "peer": peer}
+        about = {"machine": "", "postgresql": "", "redis": "", "command": f"run {peer}"}
+        path = tmp_path / date
+        path.write_text(json.dumps({**about, "peers": {peer: {}}, "cells": [cell]}))
+        return path
+
+    paths = [
+        run("2026-01-01", "old", "RQ"),
+        run("2026-01-02", "other", "Celery"),
+        run("2026-01-03", "new", "RQ"),
+    ]
+    text = table.about(one := joined(paths))
+    assert [cell["runs"][0]["text"] for cell in one["cells"]] == ["new", "other"]
+    assert "Run on 2026-01-02 to 2026-01-03" in text
+    assert "$ run RQ\n$ run Celery" in text

@@ -116,7 +116,6 @@ class Run:
 
     def _about(self) -> dict[str, Any]:
         return {
-            "date": datetime.now(UTC).date().isoformat(),
             "machine": machine(),
             "postgresql": self.ground.postgresql.version(),
             "redis": self.ground.redis.version(),
@@ -125,7 +124,8 @@ class Run:
     def _cell(
         self, peer: Peer, environment: Environment, scenario: Scenario
     ) -> dict[str, Any]:
-        cell = {"peer": peer.name, "scenario": scenario.name}
+        today = datetime.now(UTC).date().isoformat()
+        cell = {"peer": peer.name, "scenario": scenario.name, "date": today}
         if scenario.name in peer.missing:
             return {**cell, "missing": peer.missing[scenario.name]}
         runs: list[dict[str, Any]] = []

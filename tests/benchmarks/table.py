@@ -40,8 +40,10 @@ def render(found: dict[str, Any]) -> str:
 
 def about(found: dict[str, Any]) -> str:
     """Return when, where and with what it was run."""
+    dates = sorted({each["date"] for each in found["cells"]})
     line = (
-        f"Run on {found['date']}: {found['machine']}, "
+        f"Run on {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}: "
+        f"{found['machine']}, "
         f"PostgreSQL {found['postgresql']}, Redis {found['redis']}. The command:"
         f"\n\n```console\n$ {found['command']}\n```"
     )
