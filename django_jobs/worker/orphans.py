@@ -18,6 +18,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +28,8 @@ logger = logging.getLogger("django_jobs")
 
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _RLIMIT_LOCKS = 10
+#: What is read of a process, or of a thread, that has ended.
+_GONE = FileNotFoundError, ProcessLookupError
 #: Children of one worker that can be told apart.
 _MOST_CHILDREN = 1 << 32
 #: Seconds that a sweep may take from the loop of the parent; the next one goes on.
@@ -68,23 +71,36 @@ class Orphans:
 
     def sweep(self) -> None:
         """Kill what dead children have left, and reap those whom nobody waits for."""
+        try:
+            mine = children_of(os.getpid())
+        except OSError:
+            return  # short of descriptors: the next sweep may see them
         now = time.monotonic()
         left, killed, hopeless = set(), {}, set()
-        for pid in children_of(os.getpid()):
-            child = _mark_of(pid) - self._first_mark
-            if not 0 <= child < _MOST_CHILDREN or _reap(pid):
-                continue  # the fork server, and what else is ours
-            if child in self._dead:
-                killed[pid] = self._killed.get(pid, now)
-                if now - killed[pid] > GIVE_UP_AFTER:
+        for pid, child in self._left_by_children(mine):
+            if _reap(pid):
+                # It may have left somebody to us since we looked.
+                left |= {child} & self._dead
+            elif child in self._dead:
+                since = self._killed.get(pid, now)
+                if now - since > GIVE_UP_AFTER:
                     hopeless.add(pid)  # we may not, or it waits for a disk
-                    continue
-                left.add(child)
-                _kill_family(pid, now + SWEEP_TIME)
+                else:
+                    left.add(child)
+                    if not _kill_family(pid, now + SWEEP_TIME):
+                        continue  # no time was left for it
+                killed[pid] = since
         if hopeless - self._hopeless:
             pids = [str(pid) for pid in sorted(hopeless)]
             events.log(logger, logging.WARNING, "orphans_left", pids=pids)
         self._dead, self._killed, self._hopeless = left, killed, hopeless
+
+    def _left_by_children(self, pids: list[int]) -> Iterator[tuple[int, int]]:
+        """Yield whom a child has left, with its number; others are none of ours."""
+        for pid in pids:
+            child = _mark_of(pid) - self._first_mark
+            if 0 <= child < _MOST_CHILDREN:
+                yield pid, child
 
     def sweep_all(self, timeout: float) -> None:
         """Sweep until nothing is left of dead children, or it is too late."""
@@ -106,11 +122,15 @@ def adopt(*, is_wanted: bool = True) -> bool:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the direct children of a process; none where that cannot be asked."""
+    """Return the direct children of a process; none where nobody can tell.
+
+    Raises OSError when they cannot be seen now, as for want of descriptors.
+    """
     found: list[int] = []
-    with suppress(OSError):  # it is gone
+    with suppress(*_GONE):
         for thread in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (thread / "children").read_bytes().split())
+            with suppress(*_GONE):
+                found += map(int, (thread / "children").read_bytes().split())
     return found
 
 
@@ -130,8 +150,10 @@ def _reap(pid: int) -> bool:
         return True
 
 
-def _kill_family(pid: int, until: float) -> None:
+def _kill_family(pid: int, until: float) -> bool:
     """Kill a process and all below it, as far as they are found in that time.
+
+    Returns False when there was no time for any of them.
 
     Each is stopped before its children are listed: it forks no more. Children of those
     that are killed become ours, and so the next sweep finds who is missing.
@@ -141,9 +163,11 @@ def _kill_family(pid: int, until: float) -> None:
         each = rest.pop()
         _send(each, signal.SIGSTOP)
         family.append(each)
-        rest += children_of(each)
+        with suppress(OSError):
+            rest += children_of(each)
     for each in family:
         _send(each, signal.SIGKILL)
+    return bool(family)
 
 
 def _send(pid: int, number: int) -> None:

@@ -11,6 +11,7 @@ import gc
 import os
 import shutil
 import signal
+from contextlib import suppress
 
 import django
 
@@ -52,8 +53,9 @@ def _leave_with_worker(number: int, frame: object) -> None:
     Others get this signal too when the worker's terminal is closed.
     """
     if os.getpid() == _ME and os.getppid() != _WORKER:
-        for pid in children_of(_ME):
-            processes.kill_with_group(pid)
+        with suppress(OSError):
+            for pid in children_of(_ME):
+                processes.kill_with_group(pid)
         _remove_folder()
         # Not by an exception: a worker that stops has this process end by itself, and
         # one that comes out of the interpreter's own end is written to the log.

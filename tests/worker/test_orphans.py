@@ -93,6 +93,59 @@ def test_orphans_of_a_child_that_lives_are_reaped_when_they_end(
     assert not ours.are_left
 
 
+#: One whose own child is in a session of its own; tells the id of that.
+NESTED = """
+import os, sys, time
+from django_jobs.worker.orphans import wear
+wear({mark})
+if os.fork():
+    os._exit(0)
+if not os.fork():
+    os.setsid()
+    print(os.getppid(), os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+def test_who_is_left_to_us_during_a_look_is_killed_by_the_next(
+    ours: Orphans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = NESTED.format(mark=ours.mark_of(7))
+    started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert started.stdout
+    between, lowest = map(int, started.stdout.readline().split())
+    started.stdout.close()
+    started.wait(PATIENCE)
+    wait_for(lambda: is_there(between))
+
+    def look(pid: int) -> list[int]:
+        monkeypatch.undo()
+        found = children_of(pid)
+        os.kill(between, signal.SIGKILL)
+        wait_for(lambda: is_there(lowest))
+        return found
+
+    monkeypatch.setattr(orphans, "children_of", look)
+    ours.died(7)
+    ours.sweep_all(PATIENCE)
+    assert not is_there(lowest)
+
+
+def test_who_cannot_be_seen_for_want_of_descriptors_is_killed_later(
+    ours: Orphans, leave: Leave
+) -> None:
+    doomed = leave(7)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        ours.died(7)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert is_there(doomed)
+    ours.sweep_all(PATIENCE)
+    assert not is_there(doomed)
+
+
 def test_orphans_of_another_worker_are_none_of_ours(
     ours: Orphans, leave: Leave
 ) -> None:
@@ -158,6 +211,8 @@ def test_a_family_without_end_does_not_hold_the_loop_up(
     begin = time.monotonic()
     ours.died(7)
     assert time.monotonic() - begin < 10 * orphans.SWEEP_TIME
+    # For whom there was no time, the time after which it is given up has not begun.
+    assert set(ours._killed) == {NOBODY}
     stopped = {pid for number, pid in sent if number == signal.SIGSTOP}
     assert stopped == {pid for number, pid in sent if number == signal.SIGKILL} != set()
 
