@@ -127,18 +127,24 @@ def _note_connection(*, connection: Any, **kwargs: Any) -> None:
 connection_created.connect(_note_connection, dispatch_uid="django_jobs.middleware")
 
 
-def _close_unusable() -> None:
+def _close_unusable(*, is_over: bool = False) -> None:
     """Close connections that are broken or past their age; let the others be checked.
 
     Not Django's ``close_old_connections``: with the default CONN_MAX_AGE of 0, which
     is meant for requests, it would make every task connect anew. The check comes with
     the first query of an attempt: an idle worker's connection may have died unseen.
+
+    One whose autocommit the attempt that is over has turned off is left to whoever
+    looks for open transactions. It is closed before the next attempt.
     """
     if not _opened:
         return
     initialized: Sequence[Any] = connections.all(initialized_only=True)
     for connection in initialized:
         if connection.connection is None or connection.in_atomic_block:
+            continue
+        has_autocommit = connection.settings_dict["AUTOCOMMIT"]
+        if is_over and connection.autocommit != has_autocommit:
             continue
         if connection.settings_dict["CONN_MAX_AGE"] == 0:
             connection.close_at = None
@@ -148,10 +154,11 @@ def _close_unusable() -> None:
         connection.health_check_enabled = True
 
 
-async def _aclose_unusable() -> None:
+async def _aclose_unusable(*, is_over: bool = False) -> None:
     if _opened:
         # In the thread where sync code of coroutines has its connections.
-        await sync_to_async(_close_unusable, thread_sensitive=True)()
+        close = sync_to_async(_close_unusable, thread_sensitive=True)
+        await close(is_over=is_over)
 
 
 @sync_and_async_middleware
@@ -163,14 +170,14 @@ def close_connections(get_response: AttemptHandler) -> AttemptHandler:
         try:
             return get_response(context)
         finally:
-            _close_unusable()
+            _close_unusable(is_over=True)
 
     async def amiddleware(context: TaskContext) -> Any:
         await _aclose_unusable()
         try:
             return await get_response(context)
         finally:
-            await _aclose_unusable()
+            await _aclose_unusable(is_over=True)
 
     return amiddleware if iscoroutinefunction(get_response) else middleware
 

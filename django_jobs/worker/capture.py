@@ -41,7 +41,8 @@ class LogTail:
             self.lines = deque()
         self.lines.append(line)
         self.size += len(line) + 1
-        while len(self.lines) > MAX_LINES or self.size > self.most - _ROOM:
+        room = self.most - _ROOM
+        while self.lines and (len(self.lines) > MAX_LINES or self.size > room):
             self.size -= len(self.lines.popleft()) + 1
             self.dropped += 1
 

@@ -33,13 +33,13 @@ from django_jobs.worker.capture import new_tail
 from django_jobs.worker.leftovers import (
     end_transactions,
     left_open,
-    open_transactions,
 )
 from django_jobs.worker.outage import missing_tables
 from django_jobs.worker.outcomes import failure, say, success
 from django_jobs.worker.strays import UNKNOWN_WAIT
 from django_jobs.worker.tidying import is_shortage
 from django_jobs.worker.timeouts import Interruptions
+from django_jobs.worker.transactions import open_transactions
 
 #: Seconds before an atomic task is run again that could not be completed since a table
 #: or a column of ours is missing.

@@ -21,6 +21,7 @@ from django.db.backends.signals import connection_created
 from django.db.transaction import TransactionManagementError
 
 from django_jobs import events
+from django_jobs.worker.transactions import is_open, open_transactions
 
 logger = logging.getLogger("django_jobs")
 
@@ -33,37 +34,6 @@ IsOver = Callable[[str | None], bool]
 Writers = dict[str, set[str | None]]
 
 _WRITE_NOTHING = ("SELECT", "SAVEPOINT", "RELEASE")
-
-
-def open_transactions() -> set[str]:
-    """Return the aliases on which this thread is inside a transaction."""
-    initialized: list[Any] = list(connections.all(initialized_only=True))
-    return {each.alias for each in initialized if is_open(each)}
-
-
-def is_open(connection: Any) -> bool:
-    """Tell whether a connection is inside a transaction, also one unknown to Django.
-
-    What a limit of time raises may come after the database has begun a transaction
-    and before Django takes note of it. On SQLite nobody else could write any more.
-    """
-    if connection.in_atomic_block or not connection.autocommit:
-        return bool(connection.in_atomic_block)
-    if connection.connection is None:
-        return False
-    try:
-        return _has_begun(connection)
-    except connection.Database.Error:
-        return False  # closed behind Django's back, and its transaction with it
-
-
-def _has_begun(connection: Any) -> bool:
-    raw = connection.connection
-    if connection.vendor == "sqlite":
-        return bool(raw.in_transaction)
-    if connection.vendor == "mysql":
-        return not raw.get_autocommit()
-    return not raw.autocommit
 
 
 def end_transactions(aliases: Iterable[str]) -> None:
@@ -118,9 +88,13 @@ class _Noted:
         self, execute: Callable[..., Any], sql: Any, *args: Any, **kwargs: Any
     ) -> Any:
         """Note who writes in a transaction; a wrapper of the connection's queries."""
-        if self.is_open and not str(sql).startswith(_WRITE_NOTHING):
+        was_open = self.is_open
+        if was_open and not str(sql).startswith(_WRITE_NOTHING):
             self.writers.add(coroutine.get(None))
-        return execute(sql, *args, **kwargs)
+        result = execute(sql, *args, **kwargs)
+        if not was_open and self.is_open:  # begun by SQL
+            self.opener, self.writers = coroutine.get(None), set()
+        return result
 
     @property
     def is_open(self) -> bool:

@@ -82,7 +82,8 @@ def failure(attempt: Attempt, error: BaseException) -> Outcome:
     # Another attempt may be worth while all the same; no code of the task is asked.
     policy = replace(attempt.definition.policy, backoff=None)
     outcome = _decide(attempt, JobsError(words), policy)
-    return outcome._replace(error=record_error(error)._replace(message=words))
+    told = record_error(error, conf().ERROR_MAX_BYTES)
+    return outcome._replace(error=told._replace(message=words))
 
 
 def _decide(
@@ -122,4 +123,4 @@ def _decide(
 
 def _log_of(attempt: Attempt) -> str | None:
     text = attempt.tail.text()
-    return None if text is None else clean(text, conf().LOG_MAX_BYTES)
+    return clean(text or "", conf().LOG_MAX_BYTES) or None

@@ -287,13 +287,27 @@ def stop_when_asked(context, path: str) -> None:
     audit(path, "stopped")
 
 
-@task
-def leave_transaction_open() -> None:
-    from django.db import transaction
+def begin(how: str) -> None:
+    """Begin a transaction: in one of the ways that Django, or only SQL, knows."""
+    from django.db import connection, transaction
 
+    if how == "atomic":
+        transaction.atomic().__enter__()
+    elif how == "autocommit":
+        transaction.set_autocommit(False)
+    else:
+        connection.cursor().execute(how)
+
+
+#: All of them.
+BEGINNINGS = ["atomic", "autocommit", "BEGIN"]
+
+
+@task
+def leave_transaction_open(how: str = "atomic") -> None:
     from django_jobs.models import Queue
 
-    transaction.atomic().__enter__()
+    begin(how)
     Queue.objects.create(name="never committed")
 
 
@@ -305,13 +319,12 @@ def create_queue(name: str) -> None:
 
 
 @task
-async def async_leave_transaction_open() -> None:
+async def async_leave_transaction_open(how: str = "atomic") -> None:
     from asgiref.sync import sync_to_async
-    from django.db import transaction
 
     from django_jobs.models import Queue
 
-    await sync_to_async(transaction.atomic().__enter__)()
+    await sync_to_async(begin)(how)
     await Queue.objects.acreate(name="never committed")
 
 

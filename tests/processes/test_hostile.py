@@ -23,26 +23,28 @@ from tests.processes.proc import parent_of
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.mark.parametrize("how", tasks.BEGINNINGS)
 def test_a_transaction_left_open_fails_its_task_and_spares_the_next(
-    start_worker: StartWorker,
+    start_worker: StartWorker, how: str
 ) -> None:
     start_worker("--processes", "1")
-    tasks.leave_transaction_open.using(max_attempts=1).enqueue()
+    tasks.leave_transaction_open.using(max_attempts=1).enqueue(how)
     tasks.create_queue.enqueue("committed").get(timeout=20)
     wait_for(finished(2))
     assert list(Queue.objects.values_list("name", flat=True)) == ["committed"]
     assert "left a transaction open" in DeadLetter.objects.get().message
 
 
+@pytest.mark.parametrize("how", tasks.BEGINNINGS)
 @pytest.mark.parametrize("others", [0, 1])
 def test_a_transaction_that_a_coroutine_left_open_spares_the_next(
-    start_worker: StartWorker, audit: Path, others: int
+    start_worker: StartWorker, audit: Path, others: int, how: str
 ) -> None:
     worker = start_worker("--processes", "1")
     for _ in range(others):
         tasks.async_sleep.enqueue(60, str(audit))
         wait_for(lambda: lines(audit))
-    left = tasks.async_leave_transaction_open.using(max_attempts=1).enqueue()
+    left = tasks.async_leave_transaction_open.using(max_attempts=1).enqueue(how)
     wait_for(DeadLetter.objects.exists)
     tasks.async_create_queue.enqueue("committed").get(timeout=20)
     assert list(Queue.objects.values_list("name", flat=True)) == ["committed"]

@@ -172,6 +172,31 @@ def write_into_what_is_unnoticed(how: str) -> None:
         raise SoftTimeLimitExceeded("the soft limit")
 
 
+def _begin(how: str) -> None:
+    if how == "by autocommit":
+        connections["default"].set_autocommit(False)
+        return
+    with connections["default"].cursor() as cursor:
+        cursor.execute(how)
+
+
+@task(max_attempts=3)
+def leave_begun(how: str) -> None:
+    _begin(how)
+    Queue.objects.create(name="left open")
+
+
+@task
+def end_begun(how: str) -> None:
+    _begin(how)
+    Queue.objects.create(name="committed")
+    if how == "by autocommit":
+        connections["default"].commit()
+        return
+    with connections["default"].cursor() as cursor:
+        cursor.execute("COMMIT")
+
+
 @task(atomic=True, max_attempts=3)
 def note(name: str, how: str = "") -> str:
     Queue.objects.create(name=name)

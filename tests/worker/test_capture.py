@@ -85,6 +85,14 @@ def test_of_many_long_lines_the_last_bytes_are_kept() -> None:
     assert text_of(tail).startswith("[43 earlier lines dropped]\n")
 
 
+@pytest.mark.parametrize("most", [0, 1, capture._ROOM])
+def test_where_there_is_no_room_lines_are_only_counted(most: int) -> None:
+    tail = new_tail(most)
+    for _ in range(3):
+        logger.info("line")
+    assert tail.text() == "[3 earlier lines dropped]"
+
+
 def test_nothing_that_was_logged_is_kept_alive() -> None:
     class Large:
         pass

@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 
 from django_jobs.models import Queue
+from django_jobs.records import Outcome
 from django_jobs.states import Verdict
 from django_jobs.worker import leftovers
 from django_jobs.worker.executor import Executor
@@ -81,6 +82,50 @@ def test_what_a_limit_left_open_is_rolled_back_with_the_task(how: str) -> None:
     assert words in f"{outcome.error.message} {outcome.error.traceback}"
     Queue.objects.create(name="others can write")
     assert Queue.objects.count() == 1
+
+
+def run(name: str, how: str) -> Outcome:
+    """Run a task as a child does, then one that writes; return the outcome."""
+    definition = getattr(tasks, name)
+    definition.enqueue(how)
+    tasks.note.enqueue("written later")
+    hands = Hands()
+    executor = Executor(hands.id, "default", Interruptions())
+    claimed = [hands.claim(), hands.claim()]
+    first, second = in_thread(lambda: [executor.run(each) for each in claimed])
+    assert second.verdict is Verdict.SUCCESSFUL
+    return first
+
+
+@pytest.mark.parametrize("how", ["BEGIN", "  begin", "by autocommit"])
+def test_what_a_task_has_begun_by_itself_and_left_is_its_failure(how: str) -> None:
+    outcome = run("leave_begun", how)
+    assert "left a transaction open on default" in outcome.error.message
+    names = Queue.objects.values_list("name", flat=True)
+    assert list(names) == ["written later"]
+
+
+@pytest.mark.parametrize("how", ["BEGIN", "by autocommit"])
+def test_what_a_task_has_begun_and_ended_by_itself_stays(how: str) -> None:
+    outcome = run("end_begun", how)
+    assert Queue.objects.filter(name="committed").count() == 1
+    # mysqlclient does not tell: autocommit that stays off counts as a transaction.
+    is_mute = type(connections["default"].connection).__module__.startswith("MySQLdb")
+    is_misjudged = is_mute and how == "by autocommit"
+    assert outcome.verdict is (Verdict.RETRY if is_misjudged else Verdict.SUCCESSFUL)
+
+
+def test_where_the_settings_have_no_autocommit_only_blocks_count() -> None:
+    def look() -> list[bool]:
+        connection = connections["default"]
+        connection.settings_dict = {**connection.settings_dict, "AUTOCOMMIT": False}
+        Queue.objects.exists()
+        answers = [leftovers.is_open(connection)]
+        with transaction.atomic():
+            answers.append(leftovers.is_open(connection))
+        return answers
+
+    assert in_thread(look) == [False, True]
 
 
 def test_what_a_coroutine_left_open_is_ended() -> None:
