@@ -82,6 +82,9 @@ class Crew:
         for child in list(self.pool):
             child.channel.flush()
             self._enforce_limits(child, now)
+            if child.is_ready and not child.may_take and child.has_only_coroutines:
+                # It gets nothing more: its successor need not wait for their end.
+                child.retire()
 
     def held_ids(self) -> set[str]:
         """Return the ids of all tasks that children have."""

@@ -100,6 +100,17 @@ class Child:
         return self.phase is Phase.READY
 
     @property
+    def is_lingering(self) -> bool:
+        """Does it retire, while coroutines go on there?"""
+        return self.phase is Phase.RETIRING and self.has_only_coroutines
+
+    @property
+    def has_only_coroutines(self) -> bool:
+        """Does it run coroutines, no sync task, and is nothing waiting?"""
+        coroutines = self.lanes[True]
+        return 0 < len(coroutines.running) == self.load
+
+    @property
     def may_take(self) -> int:
         """Return how many more tasks it may get before it is replaced."""
         if self._most_tasks is None:
@@ -191,7 +202,19 @@ class Pool:
         return iter(self.children)
 
     def missing(self) -> int:
-        return 0 if self.is_closed else self.options.processes - len(self.children)
+        """Return how many children to start.
+
+        One that retires while coroutines go on there has a successor: else all others
+        would wait for the longest. One for each place, lest there be ever more; and
+        none where one coroutine at a time is wanted.
+        """
+        if self.is_closed:
+            return 0
+        wanted = self.options.processes
+        missing = wanted - len(self.children)
+        if self.options.coroutines > 1:
+            missing += sum(child.is_lingering for child in self)
+        return min(missing, 2 * wanted - len(self.children))
 
     def wait_seconds(self) -> float | None:
         """Return how long to wait for the next start; None when none is due."""

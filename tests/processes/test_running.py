@@ -235,6 +235,17 @@ def test_processes_are_recycled_by_count(
     assert not Attempt.objects.exists()
 
 
+@pytest.mark.parametrize("short", [0, 2])
+def test_nobody_waits_for_the_coroutines_of_a_process_that_is_replaced(
+    start_worker: StartWorker, audit: Path, short: int
+) -> None:
+    start_worker("--processes", "1", "--recycle-after", "3")
+    enqueue_many([tasks.async_sleep.s(60, str(audit)) for _ in range(3 - short)])
+    wait_for(lambda: len(lines(audit)) == 3 - short)
+    for _ in range(short + 2):
+        tasks.noop.enqueue().get(timeout=10)
+
+
 def test_processes_are_recycled_by_memory(start_worker: StartWorker) -> None:
     start_worker("--processes", "1", "--max-memory", "150")
     small = tasks.grow.enqueue(1).get(timeout=20)

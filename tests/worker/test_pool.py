@@ -1,4 +1,4 @@
-"""Starting children when there is no room for them."""
+"""Which children are started, and what if there is no room for them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from django_jobs.worker import pool
+from django_jobs.worker.lanes import Assigned
 from django_jobs.worker.options import WorkerOptions
-from django_jobs.worker.pool import Pool
-from tests.worker.parts import wait_for
+from django_jobs.worker.pool import Phase, Pool
+from tests.worker.parts import FakeChild, claimed, pool_of, wait_for
 
 
 def _refuse(*args: Any) -> None:
@@ -38,7 +39,7 @@ def test_that_children_cannot_be_started_is_said_once_and_so_is_the_end_of_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(pool, "start_fork_server", lambda: None)
-    monkeypatch.setattr(pool, "Child", lambda *args: object())
+    monkeypatch.setattr(pool, "Child", lambda *args: FakeChild())
     children = Pool(WorkerOptions(database="default", processes=1))
     with caplog.at_level(logging.WARNING, "django_jobs"):
         with monkeypatch.context() as patched:
@@ -52,6 +53,41 @@ def test_that_children_cannot_be_started_is_said_once_and_so_is_the_end_of_it(
     assert (children.failures, children.has_started) == (0, True)
     events = [record.event for record in caplog.records]  # type: ignore[attr-defined]
     assert events == ["child_not_started", "children_started"]
+
+
+def lingering() -> FakeChild:
+    """Return a child that retires while a coroutine goes on."""
+    child = FakeChild()
+    child.lanes[True].add(Assigned(claimed(), None, 0.0), 0.0)
+    child.phase = Phase.RETIRING
+    return child
+
+
+def test_who_retires_while_coroutines_go_on_has_one_successor() -> None:
+    pool = pool_of(lingering(), FakeChild())
+    assert pool.missing() == 1
+    pool.children.append(FakeChild())
+    assert pool.missing() == 0
+
+
+def test_there_are_never_more_than_twice_as_many() -> None:
+    pool = pool_of(lingering(), lingering())
+    assert pool.missing() == 2
+    pool.children += [lingering(), FakeChild()]
+    assert pool.missing() == 0
+    pool.children.pop(0)
+    assert pool.missing() == 1
+
+
+def test_who_is_about_to_leave_or_runs_a_sync_task_is_waited_for() -> None:
+    leaving, busy = FakeChild(), lingering()
+    leaving.phase = Phase.RETIRING
+    busy.lanes[False].add(Assigned(claimed(), None, 0.0), 0.0)
+    assert pool_of(leaving, busy).missing() == 0
+
+
+def test_who_wants_one_coroutine_at_a_time_gets_no_second_one() -> None:
+    assert pool_of(lingering(), coroutines=1).missing() == 0
 
 
 def test_the_threads_that_tried_the_room_leave_it_again() -> None:
