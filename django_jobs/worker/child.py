@@ -28,7 +28,7 @@ from django_jobs import events
 from django_jobs.definitions import is_async_name
 from django_jobs.failpoints import reach
 from django_jobs.records import ClaimedTask, Outcome
-from django_jobs.worker import logs, orphans, processes, tidying
+from django_jobs.worker import inherited, logs, orphans, processes, tidying
 from django_jobs.worker.capture import capture_logs
 from django_jobs.worker.coroutines import Loop
 from django_jobs.worker.doom import to_the_death
@@ -84,11 +84,12 @@ def _serve(channel: Channel, options: ChildOptions) -> None:
         channel.send(["broken", traceback.format_exc()])
         sys.exit(1)
     reach("child.before_ready")
-    channel.send(["ready"])
+    channel.send(["ready", _left_by_project()])
     child.run()
 
 
 def _settle_in(options: ChildOptions) -> None:
+    inherited.cut()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A child that is killed must not take with it what tasks have printed.
         sys.stdout.reconfigure(line_buffering=True)
@@ -117,6 +118,12 @@ def _fail_if_not_loaded() -> None:
 
     if preload.FAILURE is not None:
         raise preload.FAILURE
+
+
+def _left_by_project() -> dict[str, list[str]]:
+    from django_jobs.worker import preload
+
+    return preload.LEFT
 
 
 class _Child:

@@ -14,7 +14,7 @@ from django_jobs.definitions import is_async_name
 from django_jobs.failpoints import reach
 from django_jobs.records import ErrorRecord, Outcome
 from django_jobs.states import REFUNDED_VERDICTS, Reason, Verdict
-from django_jobs.worker import announce, deaths, processes
+from django_jobs.worker import announce, deaths, inherited, processes
 from django_jobs.worker.dispatcher import Dispatcher
 from django_jobs.worker.lanes import Assigned
 from django_jobs.worker.pool import Child, Phase, Pool
@@ -58,6 +58,7 @@ class Crew:
         self._worker_id = ""
         #: Why the last child that could not start could not.
         self._broken = ""
+        self._notice = inherited.Notice()
         self._selector = selector
         self._report = report
 
@@ -189,6 +190,7 @@ class Crew:
         elif verb == "ready" and child.phase is Phase.STARTING:
             child.phase = Phase.READY
             self._broken = ""
+            self._notice.say(*details)
         elif verb == "broken":
             self._say_broken(str(details[0]))
         elif verb == "worn out":

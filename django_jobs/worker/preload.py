@@ -1,8 +1,4 @@
-"""Loaded once by the process that forks the children: the project and its tasks.
-
-No connection and no thread of it may reach a child: a database session shared by two
-processes corrupts both.
-"""
+"""Loaded once by the process that forks the children: the project and its tasks."""
 
 from __future__ import annotations
 
@@ -15,23 +11,23 @@ from contextlib import suppress
 
 import django
 
-from django_jobs.worker import processes
+from django_jobs.worker import inherited, processes
 from django_jobs.worker.orphans import children_of
+
+#: What of the project the children cannot use; the worker says it.
+LEFT: dict[str, list[str]] = {}
 
 
 def prepare() -> None:
     """Load all apps, close what they opened, and keep their memory shared."""
+    inherited.note_own()
     django.setup()
 
     # Only now: these need the settings that setup() has read.
-    from django.db import connections
-
     from django_jobs.worker import coroutines, executor  # noqa: F401 - shared
 
-    for connection in connections.all(initialized_only=True):
-        connection.close()
-        if hasattr(connection, "close_pool"):
-            connection.close_pool()
+    inherited.close_connections()
+    LEFT.update(inherited.find())
     gc.collect()
     gc.freeze()  # the collector of a child does not touch, and so copy, these pages
 

@@ -14,17 +14,8 @@ class ProcessesConfig(AppConfig):
     def ready(self) -> None:
         if path := os.environ.get("JOBS_TEST_AUDIT"):
             _note_worker_signals(path)
-        if "JOBS_TEST_CONNECT" in os.environ:
-            _open_a_connection()
         if name := os.environ.get("JOBS_TEST_IMPORT"):
             import_module(name)
-
-
-def _open_a_connection() -> None:
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
 
 
 def _note_worker_signals(path: str) -> None:

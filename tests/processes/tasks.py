@@ -268,13 +268,6 @@ def imported_value(module: str) -> int:
     return value
 
 
-@task
-def count_workers() -> int:
-    from django_jobs.models import Worker
-
-    return Worker.objects.count()
-
-
 @task(takes_context=True)
 def stop_when_asked(context, path: str) -> None:
     """Ignore the interruption but look whether one is wanted."""

@@ -290,11 +290,3 @@ def test_a_project_that_takes_long_to_load_costs_no_lease(
     )
     assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
     assert "event=lease_lost" not in worker.output()
-
-
-def test_connections_opened_while_the_project_loads_reach_no_child(
-    start_worker: StartWorker,
-) -> None:
-    start_worker("--processes", "2", JOBS_TEST_CONNECT="1")
-    results = enqueue_many([tasks.count_workers.s() for _ in range(200)])
-    assert {result.get(timeout=20) for result in results} == {1}
