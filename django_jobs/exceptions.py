@@ -2,6 +2,7 @@
 
 JobsError
 ├── SetupError               the app is not installed, or its tables are missing or old
+├── ConnectionBusy           called inside a query of the same connection
 ├── InvalidTask              a declaration that cannot work (at import)
 ├── EnqueueError             refused before any SQL
 │   ├── InvalidArguments     wrong signature, or a value that is no JSON
@@ -37,6 +38,10 @@ class JobsError(Exception):
 
 class SetupError(JobsError, ImproperlyConfigured):
     """The app is not installed, or not migrated; the message says what to do."""
+
+
+class ConnectionBusy(JobsError, RuntimeError):
+    """The call is made inside a query of the same connection; nothing was sent."""
 
 
 class InvalidTask(JobsError):

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.apps import apps
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 
 from django_jobs.exceptions import SetupError
 from django_jobs.store import Store, get_store
 from django_jobs.store.errors import is_not_migrated
+from django_jobs.store.reentry import refuse_inside_call
 from django_jobs.texts import shorten
 
 #: So much of what is missing is named.
@@ -61,8 +62,12 @@ def how_to_migrate(alias: str) -> str:
 
 @contextmanager
 def migrated_store(alias: str | None = None) -> Iterator[Store]:
-    """Yield the store; SetupError in place of an error that a migration would mend."""
+    """Yield the store; SetupError in place of an error that a migration would mend.
+
+    ConnectionBusy when the caller is inside a call of the same connection.
+    """
     store = get_store(alias)
+    refuse_inside_call(connections[store.alias])
     try:
         yield store
     except DatabaseError as error:
