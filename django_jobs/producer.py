@@ -44,6 +44,7 @@ from django_jobs.signals import task_enqueued
 from django_jobs.states import State
 from django_jobs.store import get_store
 from django_jobs.store.base import Store
+from django_jobs.store.connecting import replace_if_dead
 from django_jobs.store.tables import migrated_store
 
 logger = logging.getLogger("django_jobs")
@@ -324,12 +325,8 @@ def _write_surely(store: Store, tasks: Sequence[NewTask]) -> datetime:
     try:
         return store.insert(tasks)
     except (OperationalError, InterfaceError):
-        connection = connections[store.alias]
-        if connection.in_atomic_block or not connection.autocommit:
-            raise  # the caller's transaction is lost, and only he can repeat it
-        if connection.connection is None or connection.is_usable():
+        if not replace_if_dead(connections[store.alias]):
             raise
-        connection.close()
     return store.insert(tasks, again=True)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 
 from django_jobs.exceptions import (
     ResultError,
@@ -32,7 +32,8 @@ from django_jobs.lateness import too_late
 from django_jobs.records import TaskRecord
 from django_jobs.serializers import loads
 from django_jobs.states import State
-from django_jobs.store import get_store
+from django_jobs.store import Store, get_store
+from django_jobs.store.connecting import replace_if_dead
 from django_jobs.store.tables import migrated_store
 
 R = TypeVar("R")
@@ -59,6 +60,16 @@ async def afetch_result(
     return await sync_to_async(fetch_result)(task_id, alias)
 
 
+def _fetch_surely(store: Store, key: str) -> TaskRecord | None:
+    """Fetch; once more when the server has ended the session, as after a long pause."""
+    try:
+        return store.fetch(key)
+    except (OperationalError, InterfaceError):
+        if not replace_if_dead(connections[store.alias]):
+            raise
+    return store.fetch(key)
+
+
 def _fetch(task_id: str, alias: str) -> TaskRecord:
     key = canonical(task_id)
     if key is None:
@@ -67,7 +78,7 @@ def _fetch(task_id: str, alias: str) -> TaskRecord:
             "TaskResult, result.id, a UUID"
         )
     with migrated_store(alias) as store:
-        record = store.fetch(key)
+        record = _fetch_surely(store, key)
     if record is None:
         raise TaskNotFound(
             f"no task has the id {task_id!r}: its transaction did not commit (yet), "

@@ -40,3 +40,16 @@ def close_unless_whole(connection: Any) -> bool:
     if not is_whole:
         give_up(connection)
     return is_whole
+
+
+def replace_if_dead(connection: Any) -> bool:
+    """Close a connection that turns out to be dead between transactions; was it so?
+
+    A transaction is lost with its connection, and only who began it can repeat it.
+    """
+    if connection.in_atomic_block or not connection.autocommit:
+        return False
+    if connection.connection is None or connection.is_usable():
+        return False
+    connection.close()
+    return True
