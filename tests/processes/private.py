@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from tests.processes.chaos.nursery import Nursery
+from tests.processes.chaos.servers.base import mount_small
 from tests.processes.chaos.servers.cluster import USER, Node
 from tests.processes.chaos.servers.postgresql import programs
 
@@ -26,9 +27,16 @@ def nursery() -> Iterator[Nursery]:
         lent.close()
 
 
-def make_node(lent: Nursery, *configuration: str) -> Node:
-    """Make a server that nobody follows; it is not started."""
+def make_node(lent: Nursery, *configuration: str, wal_room: int = 0) -> Node:
+    """Make a server that nobody follows; it is not started.
+
+    Its WAL may have a file system of its own, of so many bytes.
+    """
     node = Node(lent, "private")
+    if wal_room:
+        if not mount_small(node.wal, wal_room):
+            pytest.skip("no file system can be mounted here")
+        lent.give(node.wal, USER)
     node.initialise()
     with (node.data / "postgresql.conf").open("a") as file:
         file.write("\n".join(["", *configuration, ""]))

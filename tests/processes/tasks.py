@@ -52,6 +52,11 @@ def write(path: str, line: str) -> None:
 
 
 @task
+def carry(path: str, line: str, load: str) -> None:
+    audit(path, line)
+
+
+@task
 def sleep(seconds: float, path: str = "", line: str = "slept") -> str:
     if path:
         audit(path, f"start {line}")
