@@ -49,7 +49,9 @@ def replace_if_dead(connection: Any) -> bool:
     """
     if connection.in_atomic_block or not connection.autocommit:
         return False
-    if connection.connection is None or connection.is_usable():
+    raw = connection.connection
+    # PyMySQL before 1.2 connects anew when it is asked, without what Django sets up.
+    if raw is None or (getattr(raw, "open", True) and connection.is_usable()):
         return False
     connection.close()
     return True

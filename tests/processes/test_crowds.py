@@ -25,9 +25,9 @@ Record = Callable[[str, object], None]
 FEW, MANY = 5, 50
 #: Seconds that a worker may take to come up beside all others, on two cores.
 PER_WORKER = 8.0
-#: Connections of a worker with one child: two cycles, one for the heartbeat, one that
-#: listens, one for what is done now and then, and that of the child.
-MOST_CONNECTIONS = 6
+#: Connections of a worker with one child, as the documentation has them: two cycles,
+#: one for the heartbeat, one that listens, and that of the child.
+MOST_CONNECTIONS = 5
 DUE = 10_000
 #: What a line of the log has that should not be there.
 BAD = (" ERROR ", "Traceback", "database_", "_failed", "child_gone", "lease_lost")

@@ -69,8 +69,8 @@ def test_after_a_pause_a_worker_and_a_producer_go_on(
     _, second = sessions.enqueue().get(timeout=20)
     assert first != second
     assert not Result.objects.exclude(attempt=1).exists()
-    assert worker.stop() == 0
     assert census() == {"tasks": 0, "results": 2, "dead letters": 0}
+    assert worker.stop() == 0
     # Who only listens is cut off by this, too: it pings every 30 s.
     told = [line for line in worker.output().splitlines() if "=listener_" not in line]
     assert [line for line in told if any(bad in line for bad in BAD)] == []
