@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from zlib import crc32
 
 import pytest
@@ -15,6 +15,8 @@ from pytest_django.plugin import blocking_manager_key
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_RUN = pytest.StashKey[str]()
+#: In the reason of a test that is skipped since this machine lacks what it needs.
+CANNOT = "NOT RUN"
 
 
 def why_unreachable() -> str:
@@ -95,6 +97,7 @@ def pytest_terminal_summary(
     reason = config.stash.get(NOT_RUN, "")
     if reason:
         terminalreporter.write_line(f"NOT RUN: {reason}", yellow=True, bold=True)
+    say_what_cannot_run(terminalreporter)
     for report in (
         *terminalreporter.getreports("passed"),
         *terminalreporter.getreports("failed"),
@@ -109,8 +112,23 @@ def pytest_terminal_summary(
                 terminalreporter.write_line(line, yellow=True, bold=True)
 
 
+def say_what_cannot_run(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("skipped"):
+        words = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        if CANNOT in words:
+            line = f"{words.removeprefix('Skipped: ')}: {report.nodeid}"
+            terminalreporter.write_line(line, yellow=True, bold=True)
+
+
 def is_mariadb(connection: Any) -> bool:
     return bool(getattr(connection, "mysql_is_mariadb", False))
+
+
+def cannot_run(reason: str) -> NoReturn:
+    """Skip, aloud, for want of what is to be there; in CI that is an error."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(f"{CANNOT}: {reason}")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +40,12 @@ def wait_for(
         time.sleep(0.01)
 
 
+def seconds_until(what: Callable[[], object], timeout: float = 60.0) -> float:
+    begin = time.monotonic()
+    wait_for(what, timeout)
+    return time.monotonic() - begin
+
+
 def census() -> dict[str, int]:
     """Count the three tables: a task is in exactly one of them."""
     return {
@@ -60,13 +66,23 @@ def lines(path: Path) -> list[str]:
 
 
 class WorkerProcess:
-    """A ``jobworker`` in a session of its own; its output goes to a file."""
+    """A ``jobworker`` in a session of its own; its output goes to a file.
 
-    def __init__(self, env: dict[str, str], log: Path, *options: str) -> None:
+    ``prefix`` is a command that becomes the one after it, in other surroundings.
+    """
+
+    def __init__(
+        self,
+        env: dict[str, str],
+        log: Path,
+        *options: str,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.log = log
+        command = [sys.executable, "-m", "django", "jobworker", *options]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "django", "jobworker", *options],
+                [*prefix, *command],
                 env=env,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -124,6 +140,15 @@ class WorkerProcess:
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(5)
         return pids
+
+
+def says(worker: WorkerProcess, event: str) -> Callable[[], bool]:
+    return lambda: f"event={event}" in worker.output()
+
+
+def elsewhere() -> None:
+    """Have the workers that are there look as if they were on another host."""
+    Worker.objects.update(boot="another host")
 
 
 def workers_alive() -> int:

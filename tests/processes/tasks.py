@@ -543,3 +543,11 @@ async def async_murmur() -> None:
 
 # Here, so that a worker knows their tasks: this module is the one it looks for.
 from tests.processes import oddities, wrecking  # noqa: E402, F401
+
+
+@task
+def say_time(path: str, name: str, line: str) -> None:
+    """Say the time, which all processes share, until somebody writes a line."""
+    while line not in Path(path).read_text().splitlines():
+        audit(path, f"tick {name} {os.getpid()} {time.monotonic()}")
+        time.sleep(0.02)

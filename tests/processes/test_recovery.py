@@ -16,13 +16,14 @@ from django.db import connection
 from django_jobs import enqueue_many
 from django_jobs.models import Attempt, Queue, Result, Task, Worker
 from tests.processes import tasks
-from tests.processes.conftest import StartWorker
+from tests.processes.conftest import Figure, StartWorker
 from tests.processes.harness import (
-    WorkerProcess,
     census,
+    elsewhere,
     is_alive,
     lines,
-    slowness,
+    says,
+    seconds_until,
     wait_for,
 )
 from tests.processes.proxy import Proxy
@@ -33,28 +34,10 @@ pytestmark = [
     pytest.mark.matrix(whole="postgresql"),
 ]
 
-#: Keeps a time, and says whether it is below a limit.
-Figure = Callable[[str, float, float], bool]
 Env = dict[str, str]
 
 #: A short lease, so that these tests need not wait long for its end.
 SHORT = {"JOBS_LEASE": "6", "JOBS_HEARTBEAT": "1"}
-
-
-@pytest.fixture
-def figure(request: pytest.FixtureRequest) -> Figure:
-    """Keep a measured time; the end of the run shows them all."""
-
-    before = slowness()
-
-    def keep(fault: str, seconds: float, limit: float) -> bool:
-        slow = max(before, slowness())
-        line = f"{fault}, {settings.SERVER}, {seconds:.2f} s (limit {limit:g} s"
-        line += f", machine taken {slow:.1f} times)" if slow > 1.5 else ")"
-        request.node.user_properties.append(("figure", line))
-        return seconds < limit * slow
-
-    return keep
 
 
 @pytest.fixture
@@ -75,23 +58,8 @@ def through(proxy: Proxy) -> Env:
     return {f"DJANGO_JOBS_TEST_{settings.SERVER.upper()}_URL": url}
 
 
-def elsewhere() -> None:
-    """Have the workers that are there look as if they were on another host."""
-    Worker.objects.update(boot="another host")
-
-
 def starts(audit: Path, line: str) -> int:
     return lines(audit).count(f"start {line}")
-
-
-def says(worker: WorkerProcess, event: str) -> Callable[[], bool]:
-    return lambda: f"event={event}" in worker.output()
-
-
-def seconds_until(what: Callable[[], object], timeout: float = 60.0) -> float:
-    begin = time.monotonic()
-    wait_for(what, timeout)
-    return time.monotonic() - begin
 
 
 # -- processes that die --------------------------------------------------------------
