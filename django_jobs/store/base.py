@@ -272,6 +272,13 @@ class Store(ABC):
         for name, value in self.DEADLINES.items():
             options.setdefault(name, value)
 
+    def set_patience(self, seconds: float) -> None:  # noqa: B027 - not everywhere
+        """Have connections made from now on notice by then that the server is gone.
+
+        For the worker's children: not how long a statement takes, only that nobody is
+        there who could answer. What the project's own OPTIONS say is left alone.
+        """
+
     # -- wake-up -----------------------------------------------------------------
 
     def notify(self) -> None:  # noqa: B027 - nothing to do is an answer

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from django_jobs import events
@@ -27,6 +27,7 @@ from django_jobs.store.portable import (
     PortableStore,
     as_claimed,
 )
+from django_jobs.store.sessions import keepalive_within
 from django_jobs.store.verdicts import is_success, success_times
 
 if is_psycopg3:
@@ -175,6 +176,13 @@ class PostgreSQLStore(Locks, PortableStore):
         super().__init__(alias)
         #: Does the server itself answer on a connection of the driver?
         self._is_direct: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+    def set_patience(self, seconds: float) -> None:
+        options = connections.settings[self.alias].setdefault("OPTIONS", {})
+        wanted = keepalive_within(seconds)
+        options.setdefault("tcp_user_timeout", wanted.pop("user_timeout"))
+        for name, value in wanted.items():
+            options.setdefault(f"keepalives_{name}", value)
 
     def later(self, seconds: str) -> str:
         return f"statement_timestamp() + ({seconds}) * interval '1 second'"

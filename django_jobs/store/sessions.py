@@ -3,7 +3,8 @@
 Who gives up a call only closes its end of the connection. The server would go on to
 wait for a lock, once more for each call that was given up. And a worker that is paused
 or gone in the middle of a transaction would keep its rows locked, from those as well
-who are to rescue its tasks.
+who are to rescue its tasks. What its tasks have locked would be so for those who run
+them again: two hours, if the kernels are asked.
 """
 
 from __future__ import annotations
@@ -39,6 +40,14 @@ FROM (VALUES ('lock_timeout', %s, true), ('statement_timeout', %s, true),
     AS wanted (name, value, is_default)
 WHERE pg_backend_pid() = %s AND NOT (is_default AND current_setting(name) <> '0')
 """
+#: For as long as the lease; what the project has set anywhere is left alone.
+SET_KEEPALIVE = """
+SELECT set_config(name, value, false)
+FROM (VALUES ('tcp_keepalives_idle', %s), ('tcp_keepalives_interval', %s),
+    ('tcp_keepalives_count', %s), ('tcp_user_timeout', %s)) AS wanted (name, value)
+JOIN pg_settings USING (name)
+WHERE pg_backend_pid() = %s AND source = 'default'
+"""
 SET_MYSQL = """
 SET SESSION innodb_lock_wait_timeout = LEAST(@@innodb_lock_wait_timeout, %s)
 """
@@ -64,7 +73,7 @@ class SessionGuard:
             return
         try:
             with connection.cursor() as cursor:
-                set_limits(cursor, connection, self.idle)
+                self._set(cursor, connection)
         except Error as error:
             # Not on the way to the server, but in what was asked: it may lack them.
             if is_contended(error) or connection.is_usable():
@@ -73,6 +82,39 @@ class SessionGuard:
                 )
                 return
             raise
+
+    def _set(self, cursor: Any, connection: Any) -> None:
+        set_limits(cursor, connection, self.idle)
+
+
+class LeaseGuard(SessionGuard):
+    """Has sessions of those whose host is gone end about when its lease does.
+
+    Nothing else: how long a statement of a task may take is for the project to say.
+    """
+
+    def __init__(self, alias: str, lease: float) -> None:
+        super().__init__(alias, idle=0)
+        self.lease = lease
+
+    def _set(self, cursor: Any, connection: Any) -> None:
+        if connection.vendor == "postgresql":
+            values = list(map(str, keepalive_within(self.lease).values()))
+            pid = connection.connection.info.backend_pid
+            cursor.execute(SET_KEEPALIVE, [*values, pid])
+
+
+def keepalive_within(seconds: float) -> dict[str, int]:
+    """Return after how long to ask, how often, how many times, and when to give up.
+
+    As the server and libpq take them, the last in milliseconds; within so many seconds.
+    """
+    return {
+        "idle": max(1, round(seconds / 3)),
+        "interval": max(1, round(seconds / 6)),
+        "count": 4,
+        "user_timeout": round(seconds * 1000),
+    }
 
 
 def set_limits(cursor: Any, connection: Any, idle: int) -> None:

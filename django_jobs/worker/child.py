@@ -25,9 +25,12 @@ from typing import Any
 from django.db import connections
 
 from django_jobs import events
+from django_jobs.conf import conf
 from django_jobs.definitions import is_async_name
 from django_jobs.failpoints import reach
 from django_jobs.records import ClaimedTask, Outcome
+from django_jobs.store import get_store
+from django_jobs.store.sessions import LeaseGuard
 from django_jobs.worker import inherited, logs, orphans, processes, tidying
 from django_jobs.worker.capture import capture_logs
 from django_jobs.worker.coroutines import Loop
@@ -78,6 +81,7 @@ def _serve(channel: Channel, options: ChildOptions) -> None:
         _fail_if_not_loaded()
         for alias, name in options.databases.items():
             connections.settings[alias]["NAME"] = name
+        _notice_who_is_gone(options.database)
         child = _Child(channel, options)
     except BaseException:
         # The parent says it, once: the traceback of an exception here would be a copy.
@@ -86,6 +90,17 @@ def _serve(channel: Channel, options: ChildOptions) -> None:
     reach("child.before_ready")
     channel.send(["ready", _left_by_project()])
     child.run()
+
+
+def _notice_who_is_gone(database: str) -> None:
+    """Have both ends of connections notice by the end of a lease that they are alone.
+
+    Else a task would wait two hours for an answer of a server that is gone; and what it
+    has locked would be so as long for who runs it again, when its own host is gone.
+    """
+    lease = conf().LEASE
+    get_store(database).set_patience(lease)
+    LeaseGuard(database, lease).start()
 
 
 def _settle_in(options: ChildOptions) -> None:

@@ -71,6 +71,11 @@ class ServerApart(ABC):
         """Return the sessions of those at the other end of the cable."""
         return {row[0] for row in self._run(self._FAR_SESSIONS)}
 
+    def end_far_sessions(self) -> None:
+        for session in self.far_sessions():
+            with suppress(pymysql.MySQLError):  # it has ended by itself
+                self._run(self._END.format(session))
+
     def connections(self) -> set[int]:
         """Return the far ports of the connections that its host has not forgotten."""
         assert self.process is not None
@@ -81,6 +86,7 @@ class ServerApart(ABC):
     def settings(self) -> dict[str, Any]:
         """How the test reaches it, in DATABASES."""
 
+    _END: ClassVar[str]
     #: The way for those on the same machine.
     _SOCKET: ClassVar[str]
     #: Those of clients at the other end of the cable.
@@ -104,6 +110,7 @@ class ServerApart(ABC):
 class PostgreSQLApart(ServerApart):
     user = "postgres"
     url = f"postgres://postgres@{SERVER_ADDRESS}:5432/postgres"
+    _END = "SELECT pg_terminate_backend({}, 5000)"
     _SOCKET = ".s.PGSQL.5432"
     _FAR_SESSIONS = (
         f"SELECT pid FROM pg_stat_activity WHERE client_addr = '{FAR_ADDRESS}'"
@@ -148,6 +155,7 @@ class PostgreSQLApart(ServerApart):
 class MariaDBApart(ServerApart):
     user = "mysql"
     url = f"mysql://far@{SERVER_ADDRESS}:3306/"
+    _END = "KILL {}"
     _SOCKET = "socket"
     _FAR_SESSIONS = (
         "SELECT id FROM information_schema.processlist "

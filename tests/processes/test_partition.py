@@ -19,7 +19,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from django_jobs import enqueue_many
-from django_jobs.models import Attempt, Result, Task, Worker
+from django_jobs.models import Attempt, Queue, Result, Task, Worker
 from tests.conftest import cannot_run
 from tests.processes import tasks
 from tests.processes.apart import MariaDBApart, PostgreSQLApart, ServerApart
@@ -86,6 +86,7 @@ def at_server(server: ServerApart, worker_env: dict[str, str]) -> Iterator[Serve
     """Have this process, too, use that server."""
     with _Switched(server):
         yield server
+        server.end_far_sessions()  # what they have locked would be waited for
         call_command("flush", interactive=False, verbosity=0, inhibit_post_migrate=True)
 
 
@@ -305,6 +306,30 @@ def test_who_is_cut_off_has_stopped_before_others_begin_and_is_too_late_then(
     assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
     assert far.stop() == 0
     assert census() == {"tasks": 0, "results": 3, "dead letters": 0}
+
+
+def test_what_a_task_has_locked_is_free_soon_after_the_lease(
+    start_far: Start,
+    start_near: Start,
+    cable: Cable,
+    audit: Path,
+    figure: Figure,
+    requires: Callable[..., None],
+) -> None:
+    requires("postgresql")
+    start_far("--processes", "1", **SHORT)
+    audit.touch()
+    # It writes a row that no other transaction can write as long as this one is open.
+    result = tasks.wait_atomically.enqueue(str(audit), "atomic", "go")
+    wait_for(lambda: lines(audit) == ["start atomic"])
+    start_near("--processes", "1", **SHORT)
+    elsewhere()
+    cable.pull()
+    took = seconds_until(lambda: lines(audit) == ["start atomic"] * 2)
+    assert figure("cut off in a transaction: its locks are free", took, 9 + 5)
+    tasks.audit(str(audit), "go")
+    assert result.get(timeout=20) == "go"
+    assert Queue.objects.filter(name="atomic").count() == 1
 
 
 # -- a connection of which only one end is left ----------------------------------------

@@ -10,10 +10,10 @@ import pytest
 from django.db import Error, OperationalError, connections
 
 from django_jobs.models import Task
-from django_jobs.store import Store
+from django_jobs.store import Store, get_store
 from django_jobs.store import sessions as module
 from django_jobs.store.errors import is_contended
-from django_jobs.store.sessions import SessionGuard
+from django_jobs.store.sessions import LeaseGuard, SessionGuard
 from django_jobs.worker.outage import is_trouble
 from tests.store.samples import WORKER, claim_new, on_both
 from tests.worker.parts import wait_for
@@ -75,6 +75,47 @@ def test_others_have_none(guard: SessionGuard) -> None:
     guard.stop()
     assert of_new() == before
     assert (before == EXPECTED["sqlite"]) is (kind(connections["default"]) == "sqlite")
+
+
+def keepalive(options: dict[str, str] | None = None) -> list[str]:
+    """Return what a new session has, in seconds and the last in milliseconds."""
+    names = ("keepalives_idle", "keepalives_interval", "keepalives_count")
+    connection = connections["default"].copy()
+    connection.settings_dict["OPTIONS"].update(options or {})
+    found = []
+    with closing(connection), connection.cursor() as cursor:
+        for name in (*names, "user_timeout"):
+            cursor.execute(f"SELECT setting FROM pg_settings WHERE name = 'tcp_{name}'")
+            found += cursor.fetchone()
+    return found
+
+
+def test_a_session_of_a_task_ends_with_the_lease_when_its_host_is_gone(
+    requires: Callable[..., None],
+) -> None:
+    requires("postgresql")
+    guard, before = LeaseGuard("default", 30), of_new()
+    guard.start()
+    try:
+        assert keepalive() == ["10", "5", "4", "30000"]
+        mine = {"options": "-c tcp_keepalives_idle=77"}
+        assert keepalive(mine) == ["77", "5", "4", "30000"]
+        # No limit of a statement is that of a task.
+        assert of_new()[:3] == before[:3]
+    finally:
+        guard.stop()
+
+
+def test_a_task_is_as_patient_with_a_server_that_is_gone(
+    requires: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requires("postgresql")
+    options = {**connections.settings["default"]["OPTIONS"], "keepalives_count": 9}
+    monkeypatch.setitem(connections.settings["default"], "OPTIONS", options)
+    get_store("default").set_patience(9)
+    wanted = {"keepalives_idle": 3, "keepalives_interval": 2, "keepalives_count": 9}
+    assert wanted.items() <= options.items()
+    assert options["tcp_user_timeout"] == 9_000
 
 
 def test_what_the_project_sets_is_left_alone(
