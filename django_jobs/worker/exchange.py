@@ -14,15 +14,15 @@ from collections.abc import Callable, Sequence
 from django_jobs import events
 from django_jobs.conf import conf
 from django_jobs.definitions import find_definition
-from django_jobs.failpoints import reach
 from django_jobs.records import ClaimedTask, Cycle, Outcome
 from django_jobs.states import Verdict
 from django_jobs.store import Store
 from django_jobs.worker.completer import Completer, Job
 from django_jobs.worker.dispatcher import MOST_CLAIMED, Dispatcher
 from django_jobs.worker.options import WorkerOptions
+from django_jobs.worker.promotion import Promotion
 from django_jobs.worker.reconciling import release_unknown, say_stale
-from django_jobs.worker.strays import UNKNOWN_WAIT, Strays
+from django_jobs.worker.strays import UNKNOWN_WAIT
 from django_jobs.worker.turns import Turns
 from django_jobs.worker.unwritten import Unwritten
 
@@ -33,8 +33,6 @@ LINGER = 0.005
 ENOUGH = 100
 #: Look again so soon after a wake-up: a producer sends one per few milliseconds only.
 SECOND_LOOK = 0.006
-#: Look for newly scheduled tasks at most so often, in seconds.
-DUE_LOOK = 0.05
 
 
 class Exchange:
@@ -55,7 +53,6 @@ class Exchange:
         self.is_claiming = False
         self.has_notifications = False
         self._turns = Turns(options)
-        self._strays = Strays(options)
         #: Names that were said to be unknown, once each.
         self._unknown: set[str] = set()
         self._held = held
@@ -75,11 +72,9 @@ class Exchange:
         self._next_look = 0.0
         self._woken = 0.0
         self._pause = 0.0
-        # When the next scheduled task is due, and when to ask for that again.
-        self._next_due: float | None = None
-        self._next_due_look = 0.0
-        self._last_due_look = float("-inf")
-        self._is_promoting = False
+        self._promotion = Promotion(
+            completer, options, dispatcher.demand, self._found, self._longest_pause
+        )
 
     # -- what happens ----------------------------------------------------------------
 
@@ -106,8 +101,7 @@ class Exchange:
         self._woken = now
         self._pause = 0.0
         self._next_look = now + SECOND_LOOK
-        due_look = max(now, self._last_due_look + DUE_LOOK)
-        self._next_due_look = min(self._next_due_look, due_look)
+        self._promotion.wake(now)
 
     @property
     def is_idle(self) -> bool:
@@ -141,8 +135,7 @@ class Exchange:
         if self.is_claiming:
             if now >= self._next_look:
                 self._is_hungry = True
-            self._promote_if_due(now)
-            self._adopt_if_due(now)
+            self._promotion.turn(now)
         while self.completer.is_free and self._is_worthwhile(now):
             self._start(now)
 
@@ -152,11 +145,9 @@ class Exchange:
             return now + LINGER
         if not self.is_claiming:
             return min(now + 1, self._unwritten.next_try)
-        times = [self._next_due_look, self._unwritten.next_try]
+        times = [self._promotion.next_turn, self._unwritten.next_try]
         if not self._is_hungry:
             times.append(self._next_look)
-        if self._next_due is not None and not self._is_promoting:
-            times.append(self._next_due)
         return max(now + LINGER, min(times))
 
     def _is_worthwhile(self, now: float) -> bool:
@@ -220,7 +211,7 @@ class Exchange:
         due: float | None,
     ) -> None:
         self._unwritten.end(worker_id, outcomes, cycle.locked, time.monotonic())
-        self._expect(due)
+        self._promotion.expect(due)
         self._asked_for -= wanted
         self._claims -= wanted > 0
         if job.is_doubtful or (job.failures and cycle.stale):
@@ -262,6 +253,11 @@ class Exchange:
             second_look = self._woken + SECOND_LOOK
             is_ahead = now < second_look
             self._next_look = second_look if is_ahead else now + self._next_pause()
+
+    def _found(self) -> None:
+        """Claim: tasks became READY."""
+        self._is_hungry = True
+        self._woken = time.monotonic()
 
     def _next_pause(self) -> float:
         longer = self._pause * 1.5 if self._pause else conf().POLL_FASTEST
@@ -307,53 +303,6 @@ class Exchange:
         for worker_id, outcomes in self._unwritten.due(now).items():
             self.write_as(worker_id, outcomes)
 
-    # -- due tasks -------------------------------------------------------------------
-
-    def _expect(self, at: float | None) -> None:
-        times = [each for each in (at, self._next_due) if each is not None]
-        self._next_due = min(times, default=None)
-
-    def _promote_if_due(self, now: float) -> None:
-        is_due = self._next_due is not None and now >= self._next_due
-        if self._is_promoting or not (is_due or now >= self._next_due_look):
-            return
-        if not self.completer.is_free:
-            return
-        self._is_promoting = True
-        if is_due:
-            self._next_due = None
-        self._last_due_look = now
-        self._next_due_look = now + max(DUE_LOOK, self._pause)
-        self.completer.submit(Job("promote", work=_promote, finish=self._promoted))
-
-    def _promoted(self, answer: tuple[int, float | None]) -> None:
-        self._is_promoting = False
-        count, next_due = answer
-        now = time.monotonic()
-        # Not in place of what was written meanwhile: the answer may not know of it.
-        self._expect(None if next_due is None else now + max(0.0, next_due))
-        if self._woken <= self._last_due_look:
-            self._next_due_look = now + self._longest_pause()
-        if count:
-            self._is_hungry = True
-            self._woken = now
-
-    def _adopt_if_due(self, now: float) -> None:
-        # Only with room for them: others would claim them, and give them back again.
-        if not self._strays.is_due(now, self._next_due) or not self.completer.is_free:
-            return
-        if self.dispatcher.demand(now) > 0:
-            self._strays.looked(now)
-            self.completer.submit(
-                Job("adopt", self._strays.adopt, self._adopted, is_vital=False)
-            )
-
-    def _adopted(self, count: int) -> None:
-        if count:
-            self._is_hungry = True
-            self._woken = time.monotonic()
-            self._strays.found(self._woken)
-
     # -- after a failure -------------------------------------------------------------
 
     def _reconcile(self) -> None:
@@ -382,14 +331,3 @@ class Exchange:
         for stale, is_written in answers:
             if stale:
                 say_stale(stale, is_written=is_written)
-
-
-def _promote(store: Store) -> tuple[int, float | None]:
-    """Make ready what is due; return how many and the seconds to the next."""
-    next_due = store.next_due()
-    if next_due is None or next_due > 0:
-        return 0, next_due
-    reach("promote.before")
-    count = store.promote()
-    reach("promote.after")
-    return count, store.next_due()

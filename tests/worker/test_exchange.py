@@ -11,6 +11,7 @@ from django_jobs.conf import conf
 from django_jobs.records import ClaimedTask, Outcome
 from django_jobs.states import Verdict
 from django_jobs.worker import exchange as module
+from django_jobs.worker import promotion as due_tasks
 from django_jobs.worker import strays
 from django_jobs.worker.dispatcher import MOST_CLAIMED, Dispatcher
 from django_jobs.worker.exchange import Exchange
@@ -86,7 +87,8 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
+    for part in (module, due_tasks):
+        monkeypatch.setattr(part, "time", clock)
     return Scene(clock)
 
 
@@ -297,7 +299,7 @@ def test_an_unknown_task_goes_back_for_a_worker_that_knows_it(claiming: Scene) -
     task = claimed(name="of.the.next.release")
     (told,) = claim_of(claiming, task)
     assert (told.id, told.verdict) == (task.id, Verdict.UNKNOWN)
-    assert 0.5 <= told.delay / module.UNKNOWN_WAIT <= 1.5
+    assert 0.5 <= told.delay / strays.UNKNOWN_WAIT <= 1.5
     assert len(claiming.dispatcher) == 0
 
 
@@ -478,7 +480,7 @@ def test_a_wake_up_while_tasks_are_promoted_is_not_lost(listening: Scene) -> Non
     listening.clock.now += 0.001
     listening.exchange.wake()
     listening.completer.finish(promotion)
-    assert promotes(listening, module.DUE_LOOK)
+    assert promotes(listening, due_tasks.DUE_LOOK)
 
 
 def test_many_wake_ups_are_no_reason_to_look_for_due_tasks_each_time(
@@ -489,7 +491,28 @@ def test_many_wake_ups_are_no_reason_to_look_for_due_tasks_each_time(
         listening.exchange.wake()
         looks += promotes(listening, 0.001)
         listening.completer.do_all()
-    assert 2 <= looks <= 1 + 0.1 / module.DUE_LOOK
+    assert 2 <= looks <= 1 + 0.1 / due_tasks.DUE_LOOK
+
+
+def test_a_due_task_that_is_locked_is_no_reason_to_look_without_a_pause(
+    listening: Scene,
+) -> None:
+    listening.fill()
+    looks = 0
+    for _ in range(100):
+        listening.store.due = [0.0, 0.0]  # due, passed over, still due
+        looks += promotes(listening, 0.01)
+        listening.completer.do_all()
+    assert looks == pytest.approx(1 / LOCKED_WAIT, abs=1)
+
+
+def test_as_long_as_due_tasks_are_found_there_is_no_pause(listening: Scene) -> None:
+    listening.store.promoted = 5000
+    listening.clock.now += conf().POLL
+    for _ in range(3):
+        listening.store.due = [0.0, 0.0]
+        assert promotes(listening)
+        listening.completer.do_all()
 
 
 # -- what others gave back -------------------------------------------------------------

@@ -33,7 +33,9 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         )
         made.append(supervisor)
         completer = HandCompleter(FakeStore())
-        supervisor.completer = supervisor.exchange.completer = completer
+        exchange = supervisor.exchange
+        for part in (supervisor, exchange, exchange._promotion):
+            part.completer = completer
         child = FakeChild()
         supervisor.pool.children.append(child)
         supervisor.exchange.is_claiming = True
