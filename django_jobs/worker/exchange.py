@@ -10,18 +10,19 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from django_jobs import events
 from django_jobs.conf import conf
 from django_jobs.definitions import find_definition
-from django_jobs.records import ClaimedTask, Cycle, Outcome
+from django_jobs.records import ClaimedTask, Cycle, Demand, Outcome
 from django_jobs.states import Verdict
 from django_jobs.store import Store
 from django_jobs.worker.completer import Completer, Job
 from django_jobs.worker.dispatcher import MOST_CLAIMED, Dispatcher
 from django_jobs.worker.options import WorkerOptions
 from django_jobs.worker.promotion import Promotion
-from django_jobs.worker.reconciling import release_unknown, say_stale
+from django_jobs.worker.reconciling import Reconciling, say_stale
 from django_jobs.worker.strays import UNKNOWN_WAIT
 from django_jobs.worker.turns import Turns
 from django_jobs.worker.unwritten import Unwritten
@@ -33,6 +34,26 @@ LINGER = 0.005
 ENOUGH = 100
 #: Look again so soon after a wake-up: a producer sends one per few milliseconds only.
 SECOND_LOOK = 0.006
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Trip:
+    """What goes to the database, and what is asked for."""
+
+    worker_id: str
+    outcomes: Sequence[Outcome]
+    demand: Demand | None
+    begun: float
+
+    @property
+    def wanted(self) -> int:
+        return self.demand.limit if self.demand else 0
+
+    @property
+    def due(self) -> float | None:
+        """When the first task is due that is to run again later."""
+        delays = [outcome.delay for outcome in self.outcomes if outcome.delay]
+        return self.begun + min(delays) if delays else None
 
 
 class Exchange:
@@ -55,7 +76,6 @@ class Exchange:
         self._turns = Turns(options)
         #: Names that were said to be unknown, once each.
         self._unknown: set[str] = set()
-        self._held = held
         self._allowance = allowance
         self._outcomes: list[Outcome] = []
         self._unwritten = Unwritten()
@@ -63,10 +83,6 @@ class Exchange:
         self._asked_for = 0
         self._claims = 0
         self._last_start = 0.0
-        #: Identities of ours under which more may have been claimed than we know of,
-        #: and whose outcomes were rejected: perhaps since they were written before.
-        self._doubtful: dict[str, list[str]] = {}
-        self._is_reconciling = False
         # When to look for tasks next, and the newest reason to believe in some.
         self._is_hungry = True
         self._next_look = 0.0
@@ -74,6 +90,9 @@ class Exchange:
         self._pause = 0.0
         self._promotion = Promotion(
             completer, options, dispatcher.demand, self._found, self._longest_pause
+        )
+        self._reconciling = Reconciling(
+            completer, lambda: held() | self.unwritten, self.write_as
         )
 
     # -- what happens ----------------------------------------------------------------
@@ -118,20 +137,12 @@ class Exchange:
         """The ids of tasks that ended, and of whose outcome nothing is known yet."""
         return self._unwritten.ids | {outcome.id for outcome in self._outcomes}
 
-    @property
-    def is_doubtful(self) -> bool:
-        """More may have been claimed than we know of."""
-        return bool(self._doubtful)
-
     # -- when to exchange ------------------------------------------------------------
 
     def turn(self, now: float) -> None:
         """Start what is worthwhile now."""
         self._retry_locked(now)
-        if self._doubtful:
-            self._reconcile()
-        if self._doubtful or self._is_reconciling:
-            return
+        self._reconciling.turn(now, self.worker_id)
         if self.is_claiming:
             if now >= self._next_look:
                 self._is_hungry = True
@@ -177,58 +188,52 @@ class Exchange:
     def _start(self, now: float) -> None:
         outcomes, self._outcomes = self._outcomes, []
         wanted = self._wanted(now)
-        worker_id = self.worker_id
         demand = self._turns.demand(wanted) if wanted else None
-        wanted = demand.limit if demand else 0
+        trip = _Trip(self.worker_id, outcomes, demand, now)
         self._last_start = now
-        self._asked_for += wanted
-        self._claims += demand is not None
-        due = min((now + one.delay for one in outcomes if one.delay), default=None)
+        self._asked_for += trip.wanted
 
         def work(store: Store) -> Cycle:
             # Asked as the statement is sent: it may be the tenth attempt.
-            is_ours = self.is_claiming and worker_id == self.worker_id
+            is_ours = self.is_claiming and trip.worker_id == self.worker_id
             wanted = demand if is_ours else None
-            return store.cycle(worker_id, outcomes, wanted, again=job.failures > 0)
+            return store.cycle(trip.worker_id, outcomes, wanted, again=job.failures > 0)
 
         self._unwritten.begin(outcomes)
-        job = Job(
-            "exchange",
-            work=work,
-            finish=lambda cycle: self._finish(
-                job, cycle, outcomes, wanted, worker_id, due
-            ),
-        )
+        if demand:
+            self._claims += 1
+            self._reconciling.begin(trip)
+        job = Job("exchange", work, lambda cycle: self._finish(job, trip, cycle))
         self.completer.submit(job)
 
-    def _finish(
-        self,
-        job: Job,
-        cycle: Cycle,
-        outcomes: Sequence[Outcome],
-        wanted: int,
-        worker_id: str,
-        due: float | None,
-    ) -> None:
-        self._unwritten.end(worker_id, outcomes, cycle.locked, time.monotonic())
-        self._promotion.expect(due)
-        self._asked_for -= wanted
-        self._claims -= wanted > 0
-        if job.is_doubtful or (job.failures and cycle.stale):
-            # The answer to a commit may have been lost, with tasks claimed by it, and
-            # with the news that the outcomes were written. Or some of them were
-            # written one by one, before others were in the way.
-            self._doubtful.setdefault(worker_id, []).extend(cycle.stale)
-        elif cycle.stale:
-            say_stale(cycle.stale)
+    def _finish(self, job: Job, trip: _Trip, cycle: Cycle) -> None:
+        self._reconciling.end(trip, cycle.claimed)
+        self._asked_for -= trip.wanted
+        self._claims -= trip.wanted > 0
+        if job.is_doubtful:
+            # The answer to a commit may have been lost, with tasks claimed by it.
+            self._reconciling.doubt(trip.worker_id)
+        self._written(trip, cycle, is_first=not job.failures)
         now = time.monotonic()
-        if worker_id != self.worker_id or not self.is_claiming:
-            self._release(worker_id, cycle.claimed)
+        if trip.worker_id != self.worker_id or not self.is_claiming:
+            self._release(trip.worker_id, cycle.claimed)
             return
-        if wanted:
+        if trip.wanted:
             self._note_appetite(job, len(cycle.claimed), now)
         runnable = [task for task in cycle.claimed if self._can_run(task)]
         self.dispatcher.take(runnable, now)
+
+    def _written(self, trip: _Trip, cycle: Cycle, *, is_first: bool) -> None:
+        """Take what an exchange says of its outcomes."""
+        now = time.monotonic()
+        self._unwritten.end(trip.worker_id, trip.outcomes, cycle.locked, now)
+        self._promotion.expect(trip.due)
+        if is_first:
+            say_stale(cycle.stale)
+        elif cycle.stale:
+            # The news that they were written may have been lost. Or some were written
+            # one by one, before others were in the way.
+            self._reconciling.doubt(trip.worker_id, cycle.stale)
 
     def _can_run(self, task: ClaimedTask) -> bool:
         if task.is_expired:
@@ -288,46 +293,16 @@ class Exchange:
 
     def write_as(self, worker_id: str, outcomes: list[Outcome]) -> None:
         """Write outcomes by themselves: of another identity of ours, or once more."""
+        trip = _Trip(worker_id, outcomes, None, time.monotonic())
         self._unwritten.begin(outcomes)
         self.completer.submit(
             Job(
                 "write",
                 work=lambda store: store.cycle(worker_id, outcomes, None, again=True),
-                finish=lambda cycle: self._unwritten.end(
-                    worker_id, outcomes, cycle.locked, time.monotonic()
-                ),
+                finish=lambda cycle: self._written(trip, cycle, is_first=False),
             )
         )
 
     def _retry_locked(self, now: float) -> None:
         for worker_id, outcomes in self._unwritten.due(now).items():
             self.write_as(worker_id, outcomes)
-
-    # -- after a failure -------------------------------------------------------------
-
-    def _reconcile(self) -> None:
-        """Give back what the database says is ours and we know nothing of.
-
-        And learn whether what was rejected had been written before. Alone, with nothing
-        else under way: what comes in must not look unknown.
-        """
-        if self.completer.in_flight:
-            return
-        doubtful, self._doubtful = self._doubtful, {}
-        self._is_reconciling = True
-        held = self._held() | self.unwritten
-        job = Job(
-            "reconcile",
-            work=lambda store: [
-                (stale, release_unknown(store, worker_id, held, stale))
-                for worker_id, stale in doubtful.items()
-            ],
-            finish=self._reconciled,
-        )
-        self.completer.submit(job)
-
-    def _reconciled(self, answers: list[tuple[list[str], bool]]) -> None:
-        self._is_reconciling = False
-        for stale, is_written in answers:
-            if stale:
-                say_stale(stale, is_written=is_written)

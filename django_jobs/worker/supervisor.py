@@ -318,8 +318,6 @@ class Supervisor:
     def _start_chores(self, now: float) -> None:
         if self.shutdown.is_wanted or not self.identity.is_registered:
             return
-        if self.exchange.is_doubtful:
-            return  # it waits until nothing is under way
         for chore in self.chores:
             if now >= chore.due and self.completer.is_free:
                 chore.due = float("inf")

@@ -1,4 +1,4 @@
-"""A way to a database server that a test can close, cut, or let swallow everything."""
+"""A way to a database server that a test can close, cut, let swallow or hold back."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class Proxy:
         self._lost: set[socket.socket] = set()
         #: The ends of connections that are those to the server.
         self._to_server: set[socket.socket] = set()
+        #: What clients have sent since then, of connections that are held back.
+        self._held: dict[socket.socket, bytes] = {}
         self._is_swallowing = False
         self._is_over = False
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -83,6 +85,18 @@ class Proxy:
             for one in self._lost & self._to_server:
                 self._close(one)
 
+    def hold(self) -> None:
+        """Keep what clients send on the connections that there are, to deliver it."""
+        with self._lock:
+            clients = self._peers.keys() - self._to_server - self._lost
+            self._held.update(dict.fromkeys(clients, b""))
+
+    def deliver(self) -> None:
+        """Deliver what was held back; nobody hears the answers."""
+        with self._lock:
+            for client, data in self._held.items():
+                self._peers[client].sendall(data)
+
     # -- in the thread -----------------------------------------------------------------
 
     def _run(self) -> None:
@@ -110,22 +124,32 @@ class Proxy:
     def _pass_on(self, one: socket.socket) -> None:
         try:
             data = one.recv(_LENGTH)
-            if data and one not in self._lost:
+            if data and self._is_open(one):
                 self._peers[one].sendall(data)
         except OSError:
             data = b""
+        if one in self._held:
+            self._held[one] += data
         if not data:
             self._end(one)
 
+    def _is_open(self, one: socket.socket) -> bool:
+        return not {one, self._peers[one]} & (self._lost | self._held.keys())
+
     def _end(self, one: socket.socket) -> None:
         """Close a connection; through a hole, the other end does not hear of it."""
+        if one in self._held:
+            self._selector.unregister(one)  # what it has sent is still on its way
+            return
         if one not in self._lost:
             self._close(self._peers[one])
         self._close(one)
 
     def _close(self, one: socket.socket) -> None:
-        self._selector.unregister(one)
+        with suppress(KeyError):  # it has ended before
+            self._selector.unregister(one)
         del self._peers[one]
         self._lost.discard(one)
+        self._held.pop(one, None)
         self._to_server.discard(one)
         one.close()

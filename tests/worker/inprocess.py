@@ -31,6 +31,7 @@ from django_jobs.worker import (
     maintenance,
     outage,
     pool,
+    reconciling,
     supervisor,
 )
 from django_jobs.worker.options import WorkerOptions
@@ -55,6 +56,7 @@ PAUSES: list[tuple[Any, str, Any]] = [
     (listener, "LOCK_AGAIN", 0.02),
     (listener, "COUNTER_LOOK", 0.02),
     (maintenance, "PRUNE_EVERY", 0.02),
+    (reconciling, "FIRST_PAUSE", 0.02),
     (maintenance, "FOR_ALL", 0.0),
     (supervisor, "TICK", 0.01),
     (supervisor, "IDLE_TICK", 0.02),

@@ -12,7 +12,7 @@ from django_jobs.records import ClaimedTask, Outcome
 from django_jobs.states import Verdict
 from django_jobs.worker import exchange as module
 from django_jobs.worker import promotion as due_tasks
-from django_jobs.worker import strays
+from django_jobs.worker import reconciling, strays
 from django_jobs.worker.dispatcher import MOST_CLAIMED, Dispatcher
 from django_jobs.worker.exchange import Exchange
 from django_jobs.worker.options import WorkerOptions
@@ -87,7 +87,7 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     clock = Clock()
-    for part in (module, due_tasks):
+    for part in (module, due_tasks, reconciling):
         monkeypatch.setattr(part, "time", clock)
     return Scene(clock)
 
@@ -368,9 +368,9 @@ def test_lost_claims_of_a_former_identity_are_given_back_as_that(
     claiming.store.mine = [(task_id := claimed().id, 7)]
     claiming.completer.do("exchange", failures=1)
     claiming.turn()
-    claiming.completer.do("reconcile")
-    assert claiming.store.cycles[-1][0] == "me"
-    assert claiming.store.written() == [Outcome(task_id, 7, Verdict.RELEASED)]
+    claiming.completer.do_all()
+    back = [Outcome(task_id, 7, Verdict.RELEASED)]
+    assert ("me", back, None) in claiming.store.cycles
 
 
 def test_late_claims_leave_the_room_free_for_others(claiming: Scene) -> None:
@@ -384,6 +384,18 @@ def test_late_claims_leave_the_room_free_for_others(claiming: Scene) -> None:
     claiming.exchange.wake()
     claiming.settle()
     assert claiming.store.demands() == [4, 4]
+
+
+def test_late_outcomes_of_a_former_identity_are_said_when_they_are_rejected(
+    claiming: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    claiming.exchange.add(told := outcome(claimed()), "former")
+    write = claiming.completer.work("write")
+    write.answer = write.answer._replace(stale=[told.id])
+    claiming.completer.finish(write)
+    claiming.turn()
+    claiming.completer.do("reconcile")
+    assert caplog.messages == [f"event=stale_outcomes tasks={told.id}"]
 
 
 def test_stale_outcomes_are_said(
@@ -515,6 +527,17 @@ def test_as_long_as_due_tasks_are_found_there_is_no_pause(listening: Scene) -> N
         listening.completer.do_all()
 
 
+def test_a_retry_written_under_a_former_identity_is_not_slept_through(
+    listening: Scene,
+) -> None:
+    listening.turn(conf().POLL)  # the usual look
+    told = outcome(claimed(), verdict=Verdict.RETRY, delay=0.2)
+    listening.exchange.add(told, "former")
+    listening.completer.do_all()
+    assert not promotes(listening, 0.19)
+    assert promotes(listening, 0.02)
+
+
 # -- what others gave back -------------------------------------------------------------
 
 
@@ -606,6 +629,20 @@ def fail_once(scene: Scene) -> None:
     scene.store.cycles.clear()
 
 
+def reconcile(scene: Scene) -> list[Outcome]:
+    """Look at once at what is ours; return what is given back."""
+    assert "reconcile" in scene.turn()
+    scene.completer.do("reconcile")
+    return given_back(scene)
+
+
+def given_back(scene: Scene) -> list[Outcome]:
+    scene.store.cycles.clear()
+    while "write" in scene.completer.names():
+        scene.completer.do("write")
+    return scene.store.written()
+
+
 def test_after_a_failed_exchange_exactly_the_unknown_tasks_are_released(
     claiming: Scene,
 ) -> None:
@@ -614,9 +651,7 @@ def test_after_a_failed_exchange_exactly_the_unknown_tasks_are_released(
     told = outcome(claimed())
     claiming.exchange.add(told)
     claiming.store.mine = [("at a child", 1), (told.id, 1), ("lost", 5), ("gone", 6)]
-    assert claiming.turn() == ["reconcile"]
-    claiming.completer.do()
-    assert claiming.store.written() == [
+    assert reconcile(claiming) == [
         Outcome("lost", 5, Verdict.RELEASED),
         Outcome("gone", 6, Verdict.RELEASED),
     ]
@@ -624,27 +659,113 @@ def test_after_a_failed_exchange_exactly_the_unknown_tasks_are_released(
 
 def test_without_unknown_tasks_nothing_is_released(claiming: Scene) -> None:
     fail_once(claiming)
-    claiming.turn()
-    claiming.completer.do("reconcile")
-    assert claiming.store.cycles == []
+    assert reconcile(claiming) == []
 
 
-def test_reconciliation_waits_until_nothing_else_is_under_way(claiming: Scene) -> None:
-    claiming.completer.in_flight += 1
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_is_claimed_meanwhile_is_not_given_back(
+    claiming: Scene, is_first: bool
+) -> None:
     fail_once(claiming)
-    assert claiming.turn() == []
-    claiming.completer.in_flight -= 1
-    assert claiming.turn() == ["reconcile"]
-
-
-def test_during_reconciliation_nothing_is_claimed(claiming: Scene) -> None:
-    # It would look unknown and be given back while it runs here.
-    fail_once(claiming)
-    assert claiming.turn() == ["reconcile"]
+    claiming.store.queue = [task := claimed()]
     claiming.exchange.wake()
-    assert [claiming.turn(module.LINGER) for _ in range(3)] == [[], [], []]
+    assert sorted(claiming.turn()) == ["exchange", "reconcile"]
+    claim = claiming.completer.work("exchange")
+    claiming.store.mine = [(task.id, task.lease), ("lost", 5)]
+    if is_first:
+        claiming.completer.finish(claim)
     claiming.completer.do("reconcile")
-    assert "exchange" in claiming.turn()
+    if not is_first:
+        # Whether the answer tells of it nobody knows until it came back.
+        assert "write" not in claiming.completer.names()
+        claiming.completer.finish(claim)
+    assert given_back(claiming) == [Outcome("lost", 5, Verdict.RELEASED)]
+    assert claiming.dispatcher.take_all() == [task]
+
+
+def test_a_claim_that_begins_after_the_answer_is_not_waited_for(
+    claiming: Scene,
+) -> None:
+    claiming.allowance = 2
+    claiming.exchange.wake()
+    claiming.turn()
+    first = claiming.completer.jobs.pop()
+    claiming.turn(reconciling.LONGEST_PAUSE)
+    claiming.store.mine = [("lost", 5)]
+    claiming.completer.do("reconcile")
+    claiming.allowance = 4
+    claiming.exchange.add(outcome(claimed()))
+    assert "exchange" in claiming.turn(module.LINGER) + claiming.turn()
+    first.answer = first.work(cast(Any, claiming.store))
+    claiming.completer.finish(first)
+    assert "write" in claiming.completer.names()
+
+
+def test_what_had_just_been_written_is_not_given_back(claiming: Scene) -> None:
+    fail_once(claiming)
+    claiming.exchange.add(told := outcome(claimed()))
+    claiming.turn(module.LINGER)
+    claiming.store.mine = [(told.id, told.lease)]
+    look = claiming.completer.work("reconcile")
+    claiming.completer.do("exchange")
+    claiming.completer.finish(look)
+    assert given_back(claiming) == []
+
+
+def looks_at_what_is_ours(scene: Scene, seconds: int) -> list[int]:
+    """Return after how many seconds of this time it looked."""
+    found = []
+    for second in range(1, seconds + 1):
+        if "reconcile" in scene.turn(1.0):
+            found.append(second)
+        scene.completer.do_all()
+    return found
+
+
+def test_a_claim_that_is_committed_late_is_found_soon_after_a_doubt(
+    claiming: Scene,
+) -> None:
+    fail_once(claiming)
+    looks = looks_at_what_is_ours(claiming, 200)
+    assert looks == [1, 2, 4, 8, 16, 32, 64, 124, 184]
+
+
+def test_now_and_again_it_looks_without_a_doubt(claiming: Scene) -> None:
+    assert looks_at_what_is_ours(claiming, 130) == [60, 120]
+
+
+def test_a_lost_claim_whose_row_is_locked_holds_up_nothing(
+    claiming: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail_once(claiming)
+    claiming.store.mine, claiming.store.locked = [("lost", 5)], {"lost"}
+    told = Outcome("lost", 5, Verdict.RELEASED)
+    assert reconcile(claiming) == [told]
+    claiming.exchange.wake()
+    assert claiming.turn() == ["exchange"]
+    claiming.completer.do_all()
+    claiming.store.locked.clear()
+    assert "write" in claiming.turn(LOCKED_WAIT)
+    assert given_back(claiming) == [told]
+    assert claiming.exchange.unwritten == set()
+    assert caplog.text.count("event=claims_reconciled tasks=1") == 1
+
+
+def test_a_look_that_failed_is_taken_again_after_a_pause(
+    claiming: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    claiming.exchange.write_as("former", [told := outcome(claimed())])
+    write = claiming.completer.work("write")
+    write.answer = write.answer._replace(stale=[told.id])
+    claiming.completer.finish(write)
+    claiming.turn()
+    look = claiming.completer.jobs.pop()
+    look.error = OSError()
+    claiming.completer.finish(look)
+    assert "reconcile" not in claiming.turn()
+    assert "reconcile" in claiming.turn(reconciling.FIRST_PAUSE)
+    claiming.completer.do("reconcile")
+    assert f"event=stale_outcomes tasks={told.id}" in caplog.text
 
 
 def test_an_exchange_that_went_well_needs_no_reconciliation(claiming: Scene) -> None:
@@ -753,5 +874,4 @@ def test_what_others_were_in_the_way_of_leaves_no_doubt(claiming: Scene) -> None
     job = claiming.completer.work(failures=1)
     job.is_doubtful = False
     claiming.completer.finish(job)
-    assert not claiming.exchange.is_doubtful
     assert "reconcile" not in claiming.turn()

@@ -24,6 +24,7 @@ from django.test import override_settings
 
 from django_jobs import enqueue_many
 from django_jobs.models import Task, Worker
+from django_jobs.worker import reconciling
 from tests.faults import Faults, Mode, every, modes, troubles
 from tests.statements import Call, is_in_transaction, watched
 from tests.worker import aftermath, life
@@ -60,6 +61,8 @@ def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         # What is committed here has to outlive no crash of the server.
         options["options"] = "-c synchronous_commit=off"
     monkeypatch.setitem(connections.settings["default"], "OPTIONS", options)
+    # It must not take for lost what only is on its way.
+    monkeypatch.setattr(reconciling, "LONGEST_PAUSE", 0.02)
     with short_pauses(), override_settings(DJANGO_JOBS=life.SETTINGS):
         yield
     life.forget()

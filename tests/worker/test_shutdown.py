@@ -84,7 +84,7 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     clock = Clock()
-    for name in ("shutdown", "exchange", "promotion", "crew"):
+    for name in ("shutdown", "exchange", "promotion", "reconciling", "crew"):
         monkeypatch.setattr(f"django_jobs.worker.{name}.time", clock)
     monkeypatch.setattr(processes, "kill_with_group", lambda pid: None)
     made = Scene(clock)

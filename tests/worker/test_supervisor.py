@@ -34,7 +34,8 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         made.append(supervisor)
         completer = HandCompleter(FakeStore())
         exchange = supervisor.exchange
-        for part in (supervisor, exchange, exchange._promotion):
+        parts = (supervisor, exchange, exchange._promotion, exchange._reconciling)
+        for part in parts:
             part.completer = completer
         child = FakeChild()
         supervisor.pool.children.append(child)
