@@ -18,7 +18,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from math import isfinite
 from typing import Any
 from uuid import UUID
@@ -38,6 +38,9 @@ _SURROGATE_PAIR = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
 _TOO_DEEP = "too deep"
 #: So many steps of a path are shown from its start and from its end.
 _STEPS_SHOWN = 4
+
+#: What the types of the tags raise besides ValueError for what is none of theirs.
+_UNTOLD = (ArithmeticError, AttributeError, RecursionError, TypeError)
 
 _Handler = Callable[[Any, int], Any]
 
@@ -61,7 +64,7 @@ def loads(text: str) -> Any:
     """Return the value of a text that ``dumps`` wrote; ValueError when none did."""
     try:
         return (_decode_tagged if '"$' in text else _decode)(text)
-    except (InvalidOperation, RecursionError, TypeError) as error:
+    except _UNTOLD as error:
         raise ValueError(f"not written by dumps: {error}") from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import sys
 import time as clock
 from collections import OrderedDict, namedtuple
@@ -247,6 +249,39 @@ def test_ints_are_refused_whatever_limit_this_interpreter_has() -> None:
 def test_text_that_was_never_written_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         loads(text)
+
+
+#: What may stand behind a tag that somebody has forged.
+_LEAVES = [
+    *(None, True, 0, -1, 2**70, 1e300, float("nan"), float("-inf"), "", "x", "\0"),
+    *("9" * 5000, "1e999999999999999999", "sNaN", "0001-01-01T00:00:00+23:59"),
+    *("urn:uuid:", "{" * 32, "\ud800"),
+]
+_TAGS = [
+    f"${name}" for name in "datetime date time timedelta decimal uuid text".split()
+]
+
+
+def _forged(dice: random.Random, depth: int = 4) -> Any:
+    kind = dice.choice(["leaf", "tag", "list", "dict"]) if depth else "leaf"
+    if kind == "leaf":
+        return dice.choice(_LEAVES)
+    items = [_forged(dice, depth - 1) for _ in range(dice.choice([0, 1, 1, 2, 3, 7]))]
+    if kind == "tag":
+        return {dice.choice(_TAGS): _forged(dice, depth - 1)}
+    return items if kind == "list" else {str(n): each for n, each in enumerate(items)}
+
+
+def test_a_forged_tag_is_a_value_or_a_value_error() -> None:
+    dice, refused = random.Random(1), 0
+    for _ in range(5000):
+        text = json.dumps({dice.choice(_TAGS): _forged(dice)})
+        try:
+            loads(text)
+        except ValueError as error:
+            assert str(error), text
+            refused += 1
+    assert 1000 < refused < 5000
 
 
 def test_plain_arguments_cost_little_more_than_json_itself() -> None:
