@@ -146,8 +146,9 @@ class TaskLine(NamedTuple):
     priority: int
     attempt: int
     max_attempts: int
-    enqueued_at: datetime
-    run_after: datetime
+    #: None for what nobody can read, or that is infinite; so are others here.
+    enqueued_at: datetime | None
+    run_after: datetime | None
     finished_at: datetime | None
     summary: str  #: the arguments, sensitive ones masked
     reason: str  #: of a dead letter
@@ -161,7 +162,7 @@ class AttemptLine(NamedTuple):
     worker_id: str | None
     worker_name: str
     started_at: datetime | None
-    finished_at: datetime
+    finished_at: datetime | None
     exception_class: str
     message: str
     traceback: str
@@ -180,8 +181,8 @@ class WorkerLine(NamedTuple):
     queues: str
     state: str
     running: int
-    started_at: datetime
-    seen_at: datetime
+    started_at: datetime | None
+    seen_at: datetime | None
     is_alive: bool  #: its lease holds
 
 

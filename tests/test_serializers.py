@@ -257,9 +257,7 @@ _LEAVES = [
     *("9" * 5000, "1e999999999999999999", "sNaN", "0001-01-01T00:00:00+23:59"),
     *("urn:uuid:", "{" * 32, "\ud800"),
 ]
-_TAGS = [
-    f"${name}" for name in "datetime date time timedelta decimal uuid text".split()
-]
+_TAGS = ["$datetime", "$date", "$time", "$timedelta", "$decimal", "$uuid", "$text"]
 
 
 def _forged(dice: random.Random, depth: int = 4) -> Any:

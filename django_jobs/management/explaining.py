@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 from django.db import DatabaseError, connections
 
@@ -64,16 +65,25 @@ def _tasks_are(count: int) -> str:
 def more_about(task: TaskRecord, alias: str) -> More:
     """Return what else there is to say about a task."""
     is_live = task.state in LIVE_STATES and task.state != State.RUNNING
-    results = Result.objects.using(alias).filter(pk=task.id)
+    log = _value_of(Result, "log", task, alias)
     return More(
-        _why_not_run(task, alias) if is_live else "",
-        results.values_list("log", flat=True).first(),
+        _why_not_run(task, alias) if is_live else "", None if log is None else str(log)
     )
 
 
+def _value_of(
+    model: type[Task | Result], column: str, task: TaskRecord, alias: str
+) -> Any:
+    """Return what a column holds of a task; None for what cannot be read."""
+    rows = model.objects.using(alias).filter(pk=task.id)
+    try:
+        return rows.values_list(column, flat=True).first()
+    except (DatabaseError, TypeError, ValueError):
+        return None
+
+
 def _why_not_run(task: TaskRecord, alias: str) -> str:
-    rows = Task.objects.using(alias).filter(pk=task.id)
-    since = rows.values_list("unknown_since", flat=True).first()
+    since = _value_of(Task, "unknown_since", task, alias)
     words = []
     if find_definition(task.name) is None:
         hint = did_you_mean(task.name, [each.name for each in all_definitions()])

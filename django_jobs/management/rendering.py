@@ -187,14 +187,16 @@ def _queue_columns() -> list[_Column]:
 
 def _worker_columns(now: datetime) -> list[_Column]:
     def heard(worker: WorkerLine) -> str:
+        if worker.seen_at is None:
+            return "-"
         seconds = (now - worker.seen_at).total_seconds()
         return f"{in_words(max(seconds, 0.0))} ago"
 
     def state(worker: WorkerLine) -> str:
         if not worker.is_alive:
             return "lost"
-        gone = " (gone?)" if is_overdue(worker.seen_at, now) else ""
-        return f"{worker.state}{gone}"
+        is_gone = worker.seen_at is not None and is_overdue(worker.seen_at, now)
+        return f"{worker.state}{' (gone?)' if is_gone else ''}"
 
     return [
         _Column("WORKER", lambda worker: one_line(worker.name)),

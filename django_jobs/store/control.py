@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from django.db.utils import IntegrityError
 
@@ -72,12 +73,12 @@ TURN_EXISTS = "SELECT 1 FROM {maintenance} WHERE name = %s"
 FIRST_TURN = "INSERT INTO {maintenance} (name, last_run_at) VALUES (%s, {now})"
 #: What is past its retention, the oldest first, from either table of the finished.
 DUE_FOR_PRUNING = """
-SELECT id FROM {%(table)s} WHERE prune_at <= {now} ORDER BY prune_at
+SELECT {key} FROM {%(table)s} WHERE prune_at <= {now} ORDER BY prune_at
 LIMIT %%s {lock_free}
 """
 #: What finished so many seconds ago (negative).
 OLDER_THAN = """
-SELECT id FROM {%(table)s} WHERE finished_at <= {later[%%s]} LIMIT %%s {lock_free}
+SELECT {key} FROM {%(table)s} WHERE finished_at <= {later[%%s]} LIMIT %%s {lock_free}
 """
 #: The same of rows that are sought by id, so that no index matches.
 IS_DUE = "COALESCE(prune_at, prune_at) <= {now}"
@@ -156,8 +157,16 @@ class Control(Reading):
         else:
             due, guard, age = OLDER_THAN, IS_OLDER, [-older_than]
         rows = self.rows(due % {"table": table}, [*age, limit])
-        ids = [as_id(row[0]) for row in rows]
-        self.run_in(DELETE_ATTEMPTS, ids)
+        keys = [row[0] for row in rows]
+        self._delete_attempts(table, keys)
         reach("prune.mid")
-        self.expect(len(ids), self.delete_in(table, ids, guard, age))
-        return len(ids)
+        self.expect(len(keys), self._delete_finished(table, keys, guard, age))
+        return len(keys)
+
+    def _delete_attempts(self, table: str, keys: Sequence[Any]) -> None:
+        self.run_in(DELETE_ATTEMPTS, map(as_id, keys))
+
+    def _delete_finished(
+        self, table: str, keys: Sequence[Any], guard: str, age: Sequence[float]
+    ) -> int:
+        return self.delete_in(table, map(as_id, keys), guard, age)

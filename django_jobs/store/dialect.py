@@ -2,7 +2,8 @@
 
 Statements are written once, as templates. ``{task}`` and the other tables stand for
 their quoted names, ``{now}`` for the database's time in UTC, ``{later[x]}`` for that
-time plus x seconds, ``{utc[x]}`` for a column read as UTC, ``{latest}`` and
+time plus x seconds, ``{until[x]}`` for the seconds from that time to another one,
+``{utc[x]}`` for a column read as UTC, NULL if no Python can, ``{latest}`` and
 ``{earliest}`` for the functions that pick one of two times, ``{by_id[task]}`` for a
 table whose rows are sought by a list of ids, ``{running_task}`` for tasks that are
 sought by worker, ``{bare_state}`` for the state of rows that are sought by id,
@@ -68,6 +69,8 @@ class Dialect(Store):
     #: The state as an expression that no index matches: whoever knows the ids of rows
     #: finds them by these, and locks nothing else on the way.
     BARE_STATE: ClassVar[str] = "state || ''"
+    #: What tells one row from another, whatever its columns hold.
+    KEY: ClassVar[str] = "id"
     #: Lock the rows read, waiting for those that others have locked ...
     LOCK: ClassVar[str] = "FOR UPDATE"
     #: ... or leaving them out.
@@ -86,6 +89,10 @@ class Dialect(Store):
 
     def later(self, seconds: str) -> str:
         """Return SQL for the time so many seconds (an expression) from now."""
+        raise NotImplementedError
+
+    def until(self, time: str) -> str:
+        """Return SQL for the seconds from now to a time, which is none too far away."""
         raise NotImplementedError
 
     def utc(self, expression: str) -> str:
@@ -164,11 +171,13 @@ class Dialect(Store):
             "latest": self.LATEST,
             "earliest": self.LEAST,
             "next": _Word(self.next_number),
+            "key": self.KEY,
             "lock": self.LOCK,
             "lock_free": self.LOCK_FREE,
             "bare_state": self.BARE_STATE,
             "alive": self._alive,
             "later": _Word(self.later),
+            "until": _Word(self.until),
             "utc": _Word(self.utc),
             "leave": _Word(lambda word: self.leave(self._words[word])),
             "by_id": _Word(lambda word: self.by_id(self._words[word])),
@@ -278,10 +287,22 @@ def as_id(value: Any) -> str:
 
 
 def as_time(value: Any) -> datetime | None:
-    """Return a time that was read (in UTC) as an aware datetime."""
-    if value is None:
+    """Return a time that was read (in UTC) as an aware datetime.
+
+    None for what Python has no value for: a day 0 of MySQL, on SQLite anything at all.
+    """
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (AttributeError, OverflowError, ValueError):
         return None
-    time: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
-    if time.tzinfo is None:
-        return time.replace(tzinfo=UTC)
-    return time.astimezone(UTC)
+
+
+def as_text(value: Any) -> str:
+    """Return a text that was read, whatever SQLite has in its place."""
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def as_int(value: Any) -> int:
+    """Return a number that was read; 0 for what SQLite may have in its place."""
+    return value if isinstance(value, int) else 0

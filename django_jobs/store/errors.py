@@ -49,8 +49,16 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def is_unreadable(error: BaseException) -> bool:
-    """Return True when what SQLite has in a column is not what belongs there."""
-    return isinstance(error, TypeError) or UNREADABLE_WORDS in str(error)
+    """Return True when what SQLite has in a column may not be what belongs there.
+
+    Nobody else writes meanwhile: rows that are not found again have odd ids.
+    """
+    return isinstance(error, (TypeError, RowsChanged)) or is_no_text(error)
+
+
+def is_no_text(error: BaseException) -> bool:
+    """Return True when a text of SQLite is none, its bytes not being UTF-8."""
+    return UNREADABLE_WORDS in str(error)
 
 
 def is_not_migrated(error: BaseException) -> bool:

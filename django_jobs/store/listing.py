@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
+from django_jobs.ids import canonical
 from django_jobs.records import AttemptLine, Backlog, TaskLine, WorkerLine
 from django_jobs.states import RESULT_STATES, State
-from django_jobs.store.dialect import Dialect, as_id, as_time
+from django_jobs.store.dialect import Dialect, as_id, as_int, as_text, as_time
 
 #: What a list shows of a task; the arguments stay where they are.
 LINE = (
@@ -31,9 +31,14 @@ SELECT id, name, host, pid, queues, state, running, {utc[started_at]},
     {utc[seen_at]}, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END
 FROM {worker} ORDER BY name, id
 """
+#: How long the oldest READY task is due: neither negative nor for ever.
 OLDEST_READY = """
-SELECT {utc[MIN(run_after)]}, {now_utc} FROM {task} WHERE state = 'READY'
+SELECT {until[due]} FROM (
+    SELECT {earliest}({latest}(first, {later[%s]}), {now}) AS due FROM (
+        SELECT (SELECT MIN(run_after) FROM {task} WHERE state = 'READY') AS first
+    ) f WHERE first IS NOT NULL) d
 """
+LONGEST_DUE = 100 * 365 * 86_400.0
 COUNT_DEAD_LETTERS = "SELECT COUNT(*) FROM {dead_letter}"
 #: How many rows of both tables of the finished meet a condition.
 COUNT_FINISHED = """
@@ -90,10 +95,12 @@ class Listing(Dialect):
             OF_ERROR: [error, error and _ends_with(error)],
         }
         while rows := self._dead_letters(conditions, after, limit):
-            found = [as_id(row[0]) for row in rows if _is_of_error(row[1], error)]
-            if found:
+            ids = [as_id(row[0]) for row in rows if _is_of_error(row[1], error)]
+            if found := [each for each in ids if canonical(each)]:
                 return found
-            after = as_id(rows[-1][0])
+            last, after = after, as_id(rows[-1][0])
+            if after == last:  # ids that SQLite sorts in a way of its own
+                break
         return []
 
     def _dead_letters(
@@ -117,33 +124,19 @@ class Listing(Dialect):
 
     def attempts(self, task_id: str) -> list[AttemptLine]:
         rows = self.rows(ATTEMPTS, [self.to_id(task_id)])
-        return [
-            AttemptLine._make(row)._replace(
-                worker_id=None if row[2] is None else as_id(row[2]),
-                started_at=as_time(row[4]),
-                finished_at=cast(datetime, as_time(row[5])),
-                requeued_at=as_time(row[10]),
-            )
-            for row in rows
-        ]
+        return list(map(_as_attempt, rows))
 
     def workers(self) -> list[WorkerLine]:
-        return [
-            WorkerLine._make(
-                [as_id(row[0]), *row[1:7], *map(as_time, row[7:9]), bool(row[9])]
-            )
-            for row in self.rows(WORKERS)
-        ]
+        return list(map(_as_worker, self.rows(WORKERS)))
 
     def backlog(self) -> Backlog:
-        due, now = map(as_time, self.rows(OLDEST_READY)[0])
-        age = None if due is None or now is None else (now - due).total_seconds()
-        count = self.rows(COUNT_DEAD_LETTERS)[0][0]
-        return Backlog(age if age is None else max(age, 0.0), int(count))
+        ages = [row[0] for row in self.rows(OLDEST_READY, [-LONGEST_DUE])]
+        oldest = max(-float(ages[0]), 0.0) if ages and ages[0] is not None else None
+        return Backlog(oldest, int(self.rows(COUNT_DEAD_LETTERS)[0][0]))
 
 
-def _is_of_error(path: str, error: str | None) -> bool:
-    return error is None or path == error or path.endswith(f".{error}")
+def _is_of_error(path: Any, error: str | None) -> bool:
+    return error is None or f".{as_text(path)}".endswith(f".{error}")
 
 
 def _ends_with(error: str) -> str:
@@ -161,7 +154,31 @@ def _tables(state: str | None) -> Sequence[str]:
 
 
 def _as_line(row: Sequence[Any]) -> TaskLine:
-    times = map(as_time, row[7:10])
     return TaskLine._make(
-        [as_id(row[0]), *row[1:4], -row[4], *row[5:7], *times, *row[10:]]
+        [
+            *(as_id(row[0]), *map(as_text, row[1:4]), -as_int(row[4])),
+            *(*map(as_int, row[5:7]), *map(as_time, row[7:10])),
+            *map(as_text, row[10:]),
+        ]
+    )
+
+
+def _as_attempt(row: Sequence[Any]) -> AttemptLine:
+    return AttemptLine._make(
+        [
+            *(as_int(row[0]), as_text(row[1])),
+            *(None if row[2] is None else as_id(row[2]), as_text(row[3])),
+            *(*map(as_time, row[4:6]), *map(as_text, row[6:9])),
+            *(None if row[9] is None else as_text(row[9]), as_time(row[10])),
+        ]
+    )
+
+
+def _as_worker(row: Sequence[Any]) -> WorkerLine:
+    return WorkerLine._make(
+        [
+            *(as_id(row[0]), *map(as_text, row[1:3]), as_int(row[3])),
+            *(*map(as_text, row[4:6]), as_int(row[6]), *map(as_time, row[7:9])),
+            bool(row[9]),
+        ]
     )

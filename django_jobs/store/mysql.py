@@ -118,6 +118,9 @@ class MySQLStore(PortableStore):
     def later(self, seconds: str) -> str:
         return f"UTC_TIMESTAMP(6) + INTERVAL ROUND(1000000 * {seconds}) MICROSECOND"
 
+    def until(self, time: str) -> str:
+        return f"TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), {time}) / 1000000"
+
     def leave(self, table: str) -> str:
         # Not INSERT IGNORE, which turns every other error into a warning.
         return f"ON DUPLICATE KEY UPDATE {table}.id = {table}.id"

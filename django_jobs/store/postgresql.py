@@ -187,8 +187,13 @@ class PostgreSQLStore(Locks, PortableStore):
     def later(self, seconds: str) -> str:
         return f"statement_timestamp() + ({seconds}) * interval '1 second'"
 
+    def until(self, time: str) -> str:
+        return f"EXTRACT(EPOCH FROM ({time}) - statement_timestamp())"
+
     def utc(self, expression: str) -> str:
-        return f"(({expression}) AT TIME ZONE 'UTC')"
+        return f"""(CASE WHEN ({expression}) >= '0001-01-01 00:00:00+00'
+            AND ({expression}) < '9999-12-31 23:59:59+00'
+            THEN ({expression}) END AT TIME ZONE 'UTC')"""
 
     def to_time(self, value: datetime | None) -> Any:
         return value

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from django_jobs.records import ErrorRecord, TaskRecord
 from django_jobs.states import State
-from django_jobs.store.dialect import Dialect, as_id, as_time
+from django_jobs.store.dialect import Dialect, as_id, as_int, as_text, as_time
 
 #: What all three tables tell of a task.
 SHARED = (
@@ -36,15 +36,16 @@ SELECT worker_id, exception_class, message, traceback, fingerprint FROM {attempt
 WHERE task_id = %s AND requeued_at IS NULL AND verdict IN ('failed', 'retry', 'crashed')
 ORDER BY number, id
 """
-#: The next time due, and the time now. Neither before now nor far from it: a database
+#: How long it is to the next time due. Neither before now nor far from it: a database
 #: takes times that Python cannot read (infinite, before Christ, of the month 0), and
 #: one of them would hide all the others.
 NEXT_DUE = """
-SELECT {utc[due]}, {now_utc} FROM (
+SELECT {until[due]} FROM (
     SELECT {latest}({earliest}(first, {later[%s]}), {now}) AS due FROM (
-        SELECT (SELECT MIN(run_after) FROM {task} WHERE state = 'SCHEDULED') AS first
+        SELECT (<first>) AS first
     ) f WHERE first IS NOT NULL) d
 """
+FIRST_DUE = "SELECT MIN(run_after) FROM {task} WHERE state = 'SCHEDULED'"
 #: Who asks for the next time due looks again before, in seconds.
 FAR_AWAY = 365 * 86_400.0
 #: Which of some tasks are finished.
@@ -75,14 +76,17 @@ class Reading(Dialect):
         return cast(datetime, as_time(self.rows("SELECT {now_utc}")[0][0]))
 
     def next_due(self) -> float | None:
-        for row in self.rows(NEXT_DUE, [FAR_AWAY]):
-            due, now = map(as_time, row)
-            if due is not None and now is not None:
-                return max(0.0, (due - now).total_seconds())
+        return self._next_due(FIRST_DUE)
+
+    def _next_due(self, first: str) -> float | None:
+        """Return the seconds to a time that a query finds, None if it finds none."""
+        for (seconds,) in self.rows(NEXT_DUE.replace("<first>", first), [FAR_AWAY]):
+            return max(0.0, float(seconds))
         return None
 
     def depths(self) -> dict[tuple[str, str], int]:
-        return {(queue, state): count for queue, state, count in self.rows(DEPTHS)}
+        rows = self.rows(DEPTHS)
+        return {(as_text(queue), as_text(state)): count for queue, state, count in rows}
 
 
 def _is_clean(row: Sequence[Any]) -> bool:
@@ -92,17 +96,20 @@ def _is_clean(row: Sequence[Any]) -> bool:
 
 
 def _as_record(row: Sequence[Any], attempts: Sequence[Sequence[Any]]) -> TaskRecord:
-    attempt = row[9]
+    attempt = as_int(row[9])
     workers = [as_id(each[0]) for each in attempts if each[0] is not None]
     if row[15] is not None and len(attempts) < attempt:
         workers.append(as_id(row[15]))  # of the run that has no record of its own
     times = [as_time(each) for each in [*row[11:15], row[16]]]
     if times[_STARTED] is None and row[1] == State.RUNNING:
         times[_STARTED] = times[_LAST_ATTEMPTED]  # the first run, under way
-    errors = [ErrorRecord._make(each[1:]) for each in attempts]
+    errors = [ErrorRecord._make(map(as_text, each[1:])) for each in attempts]
+    texts = [None if row[place] is None else as_text(row[place]) for place in (17, 20)]
     return TaskRecord._make(
         [
-            *(as_id(row[0]), *row[1:4], -row[4], *row[5:9], attempt, row[10], *times),
-            *(row[17], bool(row[18]), row[19], workers, errors, row[20]),
+            *(as_id(row[0]), *map(as_text, row[1:4]), -as_int(row[4])),
+            *(*map(as_text, row[5:8]), as_int(row[8]), attempt, as_int(row[10])),
+            *(*times, texts[0], bool(row[18]), as_text(row[19])),
+            *(workers, errors, texts[1]),
         ]
     )

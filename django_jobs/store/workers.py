@@ -10,7 +10,7 @@ from django_jobs.failpoints import reach
 from django_jobs.records import ErrorRecord, NewWorker, Outcome
 from django_jobs.states import Verdict
 from django_jobs.store.completing import Completing
-from django_jobs.store.dialect import as_id, own_transaction
+from django_jobs.store.dialect import as_id, as_int, as_text, own_transaction
 from django_jobs.store.verdicts import Held, decide
 
 #: Introduce a worker.
@@ -38,6 +38,8 @@ HELD = "SELECT id, lease FROM {task} WHERE state = 'RUNNING' AND worker_id = %s"
 WORKERS_OF_HOST = """
 SELECT id, pid, pid_start FROM {worker} WHERE boot = %s AND expires_at > {now}
 """
+#: No kernel gives larger numbers.
+MOST_PID = 2**31
 #: End leases now.
 EXPIRE_WORKERS = """
 UPDATE {worker} SET expires_at = {now}, state = 'dead'
@@ -102,7 +104,11 @@ class Workers(Completing):
 
     def workers_of_host(self, boot: str) -> list[tuple[str, int, str]]:
         rows = self.rows(WORKERS_OF_HOST, [boot])
-        return [(as_id(row[0]), row[1], row[2]) for row in rows]
+        return [
+            (as_id(row[0]), row[1], as_text(row[2]))
+            for row in rows
+            if 0 < as_int(row[1]) < MOST_PID
+        ]
 
     @own_transaction
     def expire_workers(self, worker_ids: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ KIND = re.compile(
 #: Ways to write a column so that no index matches it.
 BARE = re.compile(r"\+(\w+)|CONCAT\((\w+)\)|COALESCE\((\w+), \3\)|(\w+) \|\| ''")
 #: The places of a list, or of a query that finds and locks.
-LIST = re.compile(r"\bid( IN| = ANY\(ARRAY)(?= ?\()")
+LIST = re.compile(r"\b(?:row)?id( IN| = ANY\(ARRAY)(?= ?\()")
 #: One demand: a column and how it is compared, the state with what.
 DEMAND = re.compile(r"ids|state (?:=|<>) '\w+'|\w+ (?:=|<=|>)|NOT EXISTS")
 

@@ -17,6 +17,7 @@ from tests.store.samples import (
     insert,
     on_both,
     outcome,
+    set_by_hand,
 )
 
 pytestmark = on_both
@@ -50,22 +51,6 @@ OF_WRONG_TYPES: dict[str, object] = {
 }
 
 
-def _set(
-    store: Store, task_id: str, column: str, value: object, sql: str = "%s"
-) -> None:
-    connection = connections[store.alias]
-    with connection.cursor() as cursor:
-        if connection.vendor == "mysql":
-            cursor.execute("SET SESSION sql_mode = ''")
-        cursor.execute(
-            f"UPDATE django_jobs_task SET {column} = {sql} WHERE id = %s",
-            [value, store.to_id(task_id)],  # type: ignore[attr-defined]
-        )
-        assert cursor.rowcount == 1
-    if connection.vendor == "mysql":
-        connection.close()  # and the mode with it
-
-
 def _strange_times(store: Store) -> list[object]:
     return STRANGE_TIMES[connections[store.alias].vendor]
 
@@ -80,7 +65,7 @@ def test_a_number_that_cannot_grow_does_not_stop_the_claims(
     store: Store, column: str
 ) -> None:
     full, other = insert(store, 2)
-    _set(store, full, column, FULL[column])
+    set_by_hand(store, full, column, FULL[column])
     assert other in {task.id for task in claim(store)}
 
 
@@ -88,7 +73,7 @@ def test_crashes_that_cannot_grow_do_not_stop_the_rescue(store: Store) -> None:
     full, other = insert(store, 2)
     claim(store)
     Worker.objects.all().delete()
-    _set(store, full, "crashes", 32_767)
+    set_by_hand(store, full, "crashes", 32_767)
     assert set(store.rescue()) == {full, other}
     assert Task.objects.filter(pk=other, state="READY").exists()
 
@@ -98,7 +83,7 @@ def test_a_time_at_the_edge_does_not_stop_the_promotion(
     store: Store, value: str
 ) -> None:
     edge, _ = insert(store, 2, delay=100.0)
-    _set(store, edge, "run_after", value)
+    set_by_hand(store, edge, "run_after", value)
     assert store.next_due() is not None
     store.promote()
     assert Task.objects.count() == 2
@@ -107,7 +92,7 @@ def test_a_time_at_the_edge_does_not_stop_the_promotion(
 def test_a_time_that_python_has_no_value_for_hides_no_other(store: Store) -> None:
     for value in _strange_times(store):
         strange, due = insert(store, 2, delay=100.0)
-        _set(store, strange, "run_after", value)
+        set_by_hand(store, strange, "run_after", value)
         assert store.next_due() is not None
         Task.objects.filter(pk=due).update(run_after=store.now())
         assert store.next_due() == 0
@@ -118,7 +103,7 @@ def test_a_time_that_python_has_no_value_for_hides_no_other(store: Store) -> Non
 def test_such_a_time_does_not_stop_the_claims_from_several_queues(store: Store) -> None:
     for number, value in enumerate(_strange_times(store)):
         [strange] = insert(store, queue_name=f"a{number}")
-        _set(store, strange, "run_after", value)
+        set_by_hand(store, strange, "run_after", value)
         others = [*insert(store, queue_name=f"b{number}"), *insert(store)]
         assert {task.id for task in claim(store)} >= set(others)
 
@@ -128,7 +113,7 @@ def test_a_value_of_a_wrong_type_costs_its_row_alone(store: Store, column: str) 
     _only_on_sqlite(store)
     bad, _ = insert(store, 2)
     [other] = insert(store, queue_name="other")
-    _set(store, bad, column, OF_WRONG_TYPES[column])
+    set_by_hand(store, bad, column, OF_WRONG_TYPES[column])
     assert other in {task.id for task in claim(store)}
     letter = DeadLetter.objects.get()
     assert letter.reason == Reason.CORRUPT
@@ -140,10 +125,10 @@ def test_a_value_of_a_wrong_type_costs_its_row_alone(store: Store, column: str) 
 def test_a_text_that_is_none_costs_its_row_alone(store: Store, column: str) -> None:
     _only_on_sqlite(store)
     bad, other = insert(store, 2)
-    _set(store, other, "name", "app.t\xe4sks.\u4e2d")  # that is one
+    set_by_hand(store, other, "name", "app.t\xe4sks.\u4e2d")  # that is one
     # Some columns are not read in a claim: then this is what fails.
-    _set(store, bad, "order_key", "abc")
-    _set(store, bad, column, b"\xff[", "CAST(%s AS TEXT)")
+    set_by_hand(store, bad, "order_key", "abc")
+    set_by_hand(store, bad, column, b"\xff[", "CAST(%s AS TEXT)")
     assert [task.id for task in claim(store)] == [other]
     letter = DeadLetter.objects.get()
     assert letter.message.endswith(f"cannot be read: {column}, order_key")
@@ -155,7 +140,7 @@ def test_rows_that_cannot_be_read_do_not_stop_the_rescue(store: Store) -> None:
     bad, other = insert(store, 2)
     claim(store)
     Worker.objects.all().delete()
-    _set(store, bad, "crashes", "abc")
+    set_by_hand(store, bad, "crashes", "abc")
     assert store.rescue() == [other]
     assert str(DeadLetter.objects.get().pk) == bad
 
@@ -163,7 +148,7 @@ def test_rows_that_cannot_be_read_do_not_stop_the_rescue(store: Store) -> None:
 def test_rows_that_cannot_be_read_do_not_stop_the_outcomes(store: Store) -> None:
     _only_on_sqlite(store)
     bad, other = claim_new(store, 2)
-    _set(store, bad.id, "crashes", "abc")
+    set_by_hand(store, bad.id, "crashes", "abc")
     crashes = [outcome(each, Verdict.CRASHED) for each in (bad, other)]
     assert store.cycle(WORKER, crashes, None).stale == [bad.id]
     assert Task.objects.get().state == "READY"
@@ -173,9 +158,9 @@ def test_a_row_whose_id_is_taken_gets_another_one(store: Store) -> None:
     _only_on_sqlite(store)
     ended, bad = claim_new(store, 2)
     complete(store, ended)
-    _set(store, bad.id, "state", "READY")
-    _set(store, bad.id, "order_key", "abc")
-    _set(store, bad.id, "id", store.to_id(ended.id))  # type: ignore[attr-defined]
+    set_by_hand(store, bad.id, "state", "READY")
+    set_by_hand(store, bad.id, "order_key", "abc")
+    set_by_hand(store, bad.id, "id", store.to_id(ended.id))  # type: ignore[attr-defined]
     assert claim(store) == []
     assert str(DeadLetter.objects.get().pk) not in (ended.id, bad.id)
 
@@ -199,7 +184,7 @@ def test_an_error_that_is_of_no_row_comes_out(
 def test_a_result_that_is_there_already_takes_no_other_along(store: Store) -> None:
     twice, renamed, other = claim_new(store, 3)
     complete(store, twice)
-    _set(store, renamed.id, "id", store.to_id(twice.id))  # type: ignore[attr-defined]
+    set_by_hand(store, renamed.id, "id", store.to_id(twice.id))  # type: ignore[attr-defined]
     outcomes = [outcome(renamed, id=twice.id), outcome(other)]
     # The first end of a task stands.
     assert store.cycle(WORKER, outcomes, None).stale == [twice.id]
