@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
 from django.db import transaction
@@ -69,7 +69,7 @@ INSERT INTO {{result}} ({CARRIED}, attempt, crashes, metadata, started_at,
 """
 ROW = f"({', '.join(['%s'] * 23)}, 'SUCCESSFUL')"
 #: Places in a row of ``SUCCESSES``.
-LEASE, ATTEMPT = 9, 14
+LEASE, ENQUEUED, ATTEMPT = 9, 11, 14
 #: Due tasks, locked.
 DUE = """
 SELECT id FROM {task} FORCE INDEX (django_jobs_task_scheduled)
@@ -283,18 +283,26 @@ def _result_row(
 ) -> list[Any]:
     """Return the values of a result; times are reckoned from the database's clock."""
     metadata, first, claimed, now = row[ATTEMPT + 2 :]
+    claimed = _time(claimed, datetime.min)
     started, finished, prune_in = times
     began = max(claimed, now + timedelta(seconds=started))
     return [
-        *row[: ATTEMPT + 2],
+        *row[:ENQUEUED],
+        *(_time(each, now) for each in row[ENQUEUED : ENQUEUED + 2]),
+        *row[ENQUEUED + 2 : ATTEMPT + 2],
         metadata if outcome.metadata is None else outcome.metadata,
-        first or began,
+        _time(first, None) or began,
         began,
         max(claimed, now + timedelta(seconds=finished)),
         outcome.return_value,
         outcome.log,
         None if prune_in is None else now + timedelta(seconds=prune_in),
     ]
+
+
+def _time(value: Any, other: datetime | None) -> datetime | None:
+    """Return a time, or another one for a day 0: the driver has no value for that."""
+    return value if isinstance(value, datetime) else other
 
 
 def _after_claim(task: ClaimedTask) -> ClaimedTask:
