@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 from django.db import connection
@@ -20,6 +22,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 RUNS, EXPIRES, STAYS = "SUCCESSFUL", "EXPIRED", "stays"
 #: Nobody here can tell why a stored time would be so far away.
 FAR = ("1000-01-01 00:00:00", "9999-12-31 23:59:59")
+#: The next one: SQLite takes it for a day in March, Python for none.
+DAY_THAT_IS_NOT = f"{date.today().year + (date.today().month > 2)}-02-30 10:00:00"
 #: Column -> values, by what becomes of their rows.
 FATES: dict[str, dict[str, Sequence[Any]]] = {
     RUNS: {
@@ -142,7 +146,7 @@ def test_strange_times_of_what_is_scheduled_delay_nothing_else(
     strange = {
         "postgresql": ["-infinity", "infinity"],
         "mysql": FAR,  # a day 0 depends on the mode of the session
-        "sqlite": ["", "yesterday"],
+        "sqlite": ["", "yesterday", DAY_THAT_IS_NOT],
     }
     for value in strange[connection.vendor]:
         _change(tasks.noop.using(run_after=3600).enqueue().id, "run_after", value)
@@ -150,6 +154,17 @@ def test_strange_times_of_what_is_scheduled_delay_nothing_else(
     assert tasks.add.using(run_after=0.5).enqueue(1, 2).get(timeout=20) == 3
     _assert_alive(worker)
     assert "event=database_failing" not in worker.output()
+
+
+def test_an_id_with_hyphens_costs_only_its_row(start_worker: StartWorker) -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("only SQLite knows no other form of an id, and takes it")
+    odd = tasks.add.enqueue(1, 2)
+    _change(odd.id, "id", odd.id)
+    worker = start_worker("--processes", "1")
+    _assert_alive(worker)
+    assert DeadLetter.objects.get().pk == UUID(odd.id)
+    assert "event=database_contended" not in worker.output()
 
 
 @pytest.mark.parametrize("end", [Result, DeadLetter])
