@@ -7,7 +7,7 @@ from django.db import connections
 
 from django_jobs.models import DeadLetter, Result, Task, Worker
 from django_jobs.states import Reason, Verdict
-from django_jobs.store import Store
+from django_jobs.store import Store, quarantine
 from tests.store.samples import (
     WORKER,
     be_alive,
@@ -163,6 +163,21 @@ def test_a_row_whose_id_is_taken_gets_another_one(store: Store) -> None:
     set_by_hand(store, bad.id, "id", store.to_id(ended.id))  # type: ignore[attr-defined]
     assert claim(store) == []
     assert str(DeadLetter.objects.get().pk) not in (ended.id, bad.id)
+
+
+def test_the_look_for_bad_rows_is_bounded_and_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _only_on_sqlite(store)
+    bad = insert(store, 3)[2]
+    set_by_hand(store, bad, "order_key", "abc")
+    monkeypatch.setattr(quarantine, "SLICE", 1)
+    monkeypatch.setattr(quarantine, "LONGEST_LOOK", -1.0)
+    looks = [store.put_aside() for _ in range(4)]  # type: ignore[attr-defined]
+    # One row at a time; then it starts anew.
+    assert looks == [0, 0, 1, 0]
+    assert store.put_aside() == 0  # type: ignore[attr-defined]
+    assert Task.objects.count() == 2
 
 
 def test_an_error_that_is_of_no_row_comes_out(
