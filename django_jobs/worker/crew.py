@@ -356,8 +356,9 @@ class Crew:
 
 
 def _say_gone(child: Child, code: int | None, fault: str) -> None:
-    reason = child.killed_for and child.killed_for[0]
-    told: dict[str, Any] = {"pid": child.pid, "code": code, "killed_for": reason}
+    told: dict[str, Any] = {"pid": child.pid, "code": code}
+    if child.killed_for:
+        told["killed_for"] = child.killed_for[0]
     if fault:
         told["traceback"] = fault
     events.log(logger, logging.WARNING, "child_gone", **told)

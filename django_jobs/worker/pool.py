@@ -185,6 +185,8 @@ class Pool:
     #: More deaths than this in so many seconds slow the replacement down.
     DEATHS = 5
     DEATHS_WITHIN = 10.0
+    #: Seconds between two lines about that.
+    REPEAT = 60.0
 
     def __init__(self, options: WorkerOptions) -> None:
         self.options = options
@@ -193,6 +195,7 @@ class Pool:
         self.is_closed = False
         self._deaths: deque[float] = deque(maxlen=self.DEATHS)
         self._next_start = 0.0
+        self._said_dying = float("-inf")
         #: How often in a row children could not be started.
         self.failures = 0
         #: It can start children here, if there is room for them.
@@ -262,9 +265,20 @@ class Pool:
             now - self._deaths[0] < self.DEATHS_WITHIN
         ):
             self._next_start = now + random.uniform(1, 2)  # noqa: S311 - jitter
-            events.log(
-                logger, logging.WARNING, "children_dying", deaths=len(self._deaths)
-            )
+            self._say_dying(now)
+
+    def _say_dying(self, now: float) -> None:
+        if now - self._said_dying < self.REPEAT:
+            return  # each death has its own line, which says how
+        self._said_dying = now
+        events.log(
+            logger,
+            logging.WARNING,
+            "children_dying",
+            deaths=len(self._deaths),
+            seconds=now - self._deaths[0],
+            hint="each further start waits for a second or two",
+        )
 
     def kill(self, reason: str) -> None:
         for child in self.children:

@@ -13,7 +13,7 @@ from django_jobs.worker import pool
 from django_jobs.worker.lanes import Assigned
 from django_jobs.worker.options import WorkerOptions
 from django_jobs.worker.pool import Phase, Pool
-from tests.worker.parts import FakeChild, claimed, pool_of, wait_for
+from tests.worker.parts import Clock, FakeChild, claimed, pool_of, wait_for
 
 
 def _refuse(*args: Any) -> None:
@@ -88,6 +88,22 @@ def test_who_is_about_to_leave_or_runs_a_sync_task_is_waited_for() -> None:
 
 def test_who_wants_one_coroutine_at_a_time_gets_no_second_one() -> None:
     assert pool_of(lingering(), coroutines=1).missing() == 0
+
+
+def test_that_children_die_is_said_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(pool, "time", clock)
+    children = pool_of()
+    said: list[int] = []
+    for second in range(130):
+        clock.now += 1
+        children.children.append(FakeChild())
+        children.remove(children.children[0])
+        said += [second] * len(caplog.records)
+        caplog.clear()
+    assert said == [4, 64, 124]
 
 
 def test_the_threads_that_tried_the_room_leave_it_again() -> None:
