@@ -21,6 +21,7 @@ from django_jobs.store import Store
 from django_jobs.worker import processes
 from django_jobs.worker.completer import Completer, Job
 from django_jobs.worker.options import WorkerOptions, kind_of
+from django_jobs.worker.watchdog import PAUSE
 
 logger = logging.getLogger("django_jobs")
 
@@ -53,6 +54,8 @@ class Identity:
         #: When the latest sign of life was asked for, monotonic.
         self.renewed_at = float("inf")
         self._looked_at = time.monotonic()
+        #: The time between the last two looks, in seconds.
+        self._paused = 0.0
 
     def register(self) -> None:
         """Take a fresh id and write its row, however long the database is away."""
@@ -102,13 +105,22 @@ class Identity:
         Also after a pause of this process: its clock went on while it did not. To be
         asked at least every second.
         """
-        paused, self._looked_at = now - self._looked_at, now
+        self._paused, self._looked_at = now - self._looked_at, now
         since = now - self.renewed_at
         if self._completer.store.has_single_writer:
             # An own task may keep the database locked for long. So nobody can take
             # our tasks either, and only a pause of this process is a reason.
-            since = min(since, paused)
+            since = min(since, self._paused)
         return self.is_registered and since > self.fence
+
+    def costly_pause(self, now: float) -> float:
+        """Return how long this process was paused, if that has cost it the lease, or 0.
+
+        The loop had not come to look, and without that the lease would do.
+        """
+        paused = max(self._paused, now - self._looked_at)
+        has_cost_it = now - self.renewed_at - paused <= self.fence
+        return paused if paused > PAUSE and has_cost_it else 0.0
 
 
 def _introduce(options: WorkerOptions) -> NewWorker:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import selectors
 import time
+from typing import Any
 
 from django_jobs import events, failpoints, signals
 from django_jobs.conf import conf
@@ -282,7 +283,10 @@ class Supervisor:
 
     def _start_anew(self, reason: str) -> None:
         """Stop all we run, before others take it, and go on as somebody else."""
-        events.log(logger, logging.ERROR, "lease_lost", reason=reason)
+        told: dict[str, Any] = {"reason": reason}
+        if paused := self.identity.costly_pause(time.monotonic()):
+            told = {"reason": "this worker was paused", "seconds": paused}
+        events.log(logger, logging.ERROR, "lease_lost", **told)
         # What they had is still written if nobody took it meanwhile: the fence decides.
         self.crew.abandon()
         for task in self.dispatcher.take_all():

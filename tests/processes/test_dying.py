@@ -202,7 +202,8 @@ def test_a_worker_that_was_stopped_beyond_its_lease_completes_nothing(
     second = start_worker("--processes", "1")
     result.get(timeout=30)
     first.send(signal.SIGCONT)
-    wait_for(lambda: "event=lease_lost" in first.output())
+    paused = 'event=lease_lost reason="this worker was paused" seconds='
+    wait_for(lambda: paused in first.output())
     assert tasks.add.enqueue(1, 1).get(timeout=20) == 2
     assert census() == {"tasks": 0, "results": 2, "dead letters": 0}
     assert second.stop() == 0

@@ -127,6 +127,29 @@ def test_where_an_own_task_may_lock_all_out_only_a_pause_is_a_reason_to_doubt(
     assert scene.identity.is_doubtful(now + 5 * step)
 
 
+@pytest.mark.parametrize(
+    ("looked", "now", "costly"),
+    [
+        (1, 41, 40.0),  # nobody looked for so long
+        (18, 22, 4.0),  # a short one, without which it would do
+        (19.5, 20.5, 0.0),  # the database was away: looks come every second
+        (25, 30, 0.0),  # paused as well, but it was too late already
+    ],
+)
+def test_a_pause_is_told_when_it_cost_the_lease(
+    scene: SimpleNamespace, looked: float, now: float, costly: float
+) -> None:
+    scene.identity.register()
+    scene.completer.do()
+    begin = scene.identity.renewed_at
+    for moment in (looked - 1, looked):
+        scene.identity.is_doubtful(begin + moment)
+    # Before the loop looks, as when the database says so first, and after it.
+    assert scene.identity.costly_pause(begin + now) == costly
+    scene.identity.is_doubtful(begin + now)
+    assert scene.identity.costly_pause(begin + now) == costly
+
+
 def test_a_worker_without_a_row_has_no_lease_to_doubt(scene: SimpleNamespace) -> None:
     for _ in range(2):
         scene.identity.register()

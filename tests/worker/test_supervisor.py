@@ -115,6 +115,19 @@ def test_after_a_lost_lease_nothing_of_it_is_left(make: Make) -> None:
     assert not supervisor.exchange.is_claiming
 
 
+def test_the_log_says_whether_a_lease_was_lost_by_a_pause(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor, _ = make()
+    supervisor._start_anew("the lease was over")
+    monkeypatch.setattr(supervisor.identity, "costly_pause", lambda now: 43.21)
+    supervisor._start_anew("the lease was over")
+    assert caplog.messages == [
+        'event=lease_lost reason="the lease was over"',
+        'event=lease_lost reason="this worker was paused" seconds=43.2',
+    ]
+
+
 def test_what_it_had_is_written_as_the_identity_that_had_it(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
