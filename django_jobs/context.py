@@ -169,7 +169,10 @@ def _read(column: str, text: str, kind: type[T], read: Callable[[str], Any]) -> 
 
     The function would be called with the characters of a text, or the keys of a dict.
     """
-    value = read(text)
+    try:
+        value = read(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the column {column} cannot be read: {error}") from error
     if isinstance(value, kind):
         return value
     raise ValueError(

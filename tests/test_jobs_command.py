@@ -350,13 +350,23 @@ def test_a_task_as_json_has_its_values_decoded() -> None:
         *("metadata", "max_attempts", "attempt", "crashes", "enqueued_at"),
         *("run_after", "started_at", "last_attempted_at", "finished_at"),
         *("return_value", "revoke_requested", "reason", "attempts"),
-        *("why_not_run", "log", "progress"),
+        *("why_not_run", "log", "progress", "message"),
     }
     assert (data["args"], data["kwargs"]) == ([42], {"to": "Zoe"})
     assert data["return_value"] == {"sent": True}
     (attempt,) = data["attempts"]
     assert attempt["number"] == 1
     assert attempt["traceback"] == rows.TRACEBACK
+
+
+def test_a_dead_letter_whose_error_no_attempt_tells_of_shows_it() -> None:
+    words = "these columns of the row cannot be read: args, kwargs"
+    rows.dead_letter(1, message=words, reason="the row cannot be read")
+    rows.attempt(1)
+    assert f"\nError          {words}\n" in ask("show", rows.key(1)).out
+    assert ask("show", rows.key(1), "--format", "json").data["message"] == words
+    rows.attempt(1, 2, message=words)
+    assert "\nError " not in ask("show", rows.key(1)).out
 
 
 def test_the_progress_of_a_running_task_is_shown() -> None:

@@ -66,8 +66,11 @@ def more_about(task: TaskRecord, alias: str) -> More:
     """Return what else there is to say about a task."""
     is_live = task.state in LIVE_STATES and task.state != State.RUNNING
     log = _value_of(Result, "log", task, alias)
+    message = _value_of(DeadLetter, "message", task, alias)
     return More(
-        _why_not_run(task, alias) if is_live else "", None if log is None else str(log)
+        _why_not_run(task, alias) if is_live else "",
+        None if log is None else str(log),
+        None if message is None else str(message),
     )
 
 

@@ -32,6 +32,8 @@ class More(NamedTuple):
     why_not_run: str = ""
     #: The log tail of a task that is done; those of other attempts are with them.
     log: str | None = None
+    #: The error that a dead letter tells of; None of any other task.
+    message: str | None = None
 
 
 NOTHING_MORE = More()
@@ -83,6 +85,7 @@ def details_data(details: Details, more: More = NOTHING_MORE) -> dict[str, Any]:
         attempts=[attempt._asdict() for attempt in details.attempts],
         why_not_run=more.why_not_run,
         log=more.log,
+        message=more.message,
     )
     return data
 
@@ -124,6 +127,8 @@ def details_text(details: Details, more: More = NOTHING_MORE) -> str:
     facts = _task_facts(details.task)
     if more.why_not_run:
         facts["Not run"] = one_line(more.why_not_run, 1000)
+    if more.message and more.message not in [one.message for one in details.attempts]:
+        facts["Error"] = one_line(more.message, 1000)  # no attempt tells of it
     parts = [_facts(facts)]
     parts += [_value(title, text) for title, text in _values(details.task) if text]
     parts += [_attempt(attempt) for attempt in details.attempts]

@@ -233,8 +233,11 @@ def test_a_result_may_be_as_deep_as_the_settings_say(run: Run, settings: Any) ->
 @gives
 @pytest.mark.parametrize(
     "changes",
-    [{"args": "[1"}, {"kwargs": "nonsense"}, {"headers": ""}, {"args": "[" * 99_999}],
-    ids=["args", "kwargs", "headers", "depth"],
+    [
+        *({"args": "[1"}, {"kwargs": "nonsense"}, {"headers": ""}),
+        *({"args": "[" * 99_999}, {"headers": "[" * 99_999}, {"kwargs": "[]"}),
+    ],
+    ids=["args", "kwargs", "headers", "depth", "depth of headers", "kind"],
 )
 def test_a_row_that_cannot_be_read_is_a_dead_letter_at_once(
     run: Run,
@@ -246,6 +249,7 @@ def test_a_row_that_cannot_be_read_is_a_dead_letter_at_once(
     outcome = run(give, **changes)
     assert (outcome.verdict, outcome.reason) == (Verdict.FAILED, Reason.CORRUPT)
     assert outcome.error is not None
+    assert f"the column {next(iter(changes))} " in outcome.error.message
     assert executor._contexts == {}
     assert caplog.text.count("event=task_finished") == 1
     assert "verdict=failed" in caplog.text
