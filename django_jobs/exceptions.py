@@ -12,6 +12,7 @@ JobsError
 │   └── UnreachableTask      declared where no worker can import it
 ├── UnknownTask              no registered task has this name
 ├── TaskNotFound             no row has this id (or it was pruned)
+├── UnknownState             a row has a state that this version does not know
 ├── StaleLease               the run lost its right to complete the task
 ├── InvalidResult            what a task returned or noted cannot be stored
 └── ResultError              the value of a result is not to be had
@@ -78,6 +79,10 @@ class UnknownTask(JobsError, LookupError):
 
 class TaskNotFound(JobsError, LookupError):
     """No task, result or dead letter has this id."""
+
+
+class UnknownState(JobsError, ValueError):
+    """A row has a state that there is not: of a later version, or written by hand."""
 
 
 class StaleLease(JobsError):

@@ -24,6 +24,7 @@ from django_jobs.exceptions import (
     TaskFailed,
     TaskNotFound,
     TaskRevoked,
+    UnknownState,
     seconds,
 )
 from django_jobs.hints import instead_of_result, missing
@@ -85,6 +86,17 @@ def _fetch(task_id: str, alias: str) -> TaskRecord:
             "or its result was pruned"
         )
     return record
+
+
+def state_of(record: TaskRecord) -> State:
+    """Return the state of a task; UnknownState when there is no such state."""
+    try:
+        return State(record.state)
+    except ValueError:
+        raise UnknownState(
+            f"task {record.id} has the state {record.state!r}, which this version does "
+            "not know: of a later one, or written by hand?"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +187,7 @@ class TaskResult(Generic[R]):
 
     @property
     def status(self) -> State:
-        return State(self.record.state)
+        return state_of(self.record)
 
     @property
     def is_finished(self) -> bool:

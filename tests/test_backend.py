@@ -25,7 +25,7 @@ from django.utils import timezone
 
 from django_jobs import fetch_result, signals
 from django_jobs.definitions import find_definition, get_definition, is_async_name
-from django_jobs.exceptions import EnqueueError, InvalidArguments
+from django_jobs.exceptions import EnqueueError, InvalidArguments, UnknownState
 from django_jobs.models import DeadLetter, Queue, Result, Task
 from django_jobs.options import UNSET
 from django_jobs.records import Demand
@@ -735,6 +735,14 @@ def test_a_blocked_task_shows_as_ready() -> None:
     result = tasks.add.enqueue(1)
     Task.objects.update(state=State.BLOCKED)
     assert tasks.add.get_result(result.id).status == Status.READY
+
+
+def test_a_state_that_there_is_not_is_named_with_its_task() -> None:
+    result = tasks.add.enqueue(1)
+    Task.objects.update(state="ODD")
+    for look in (result.refresh, lambda: tasks.add.get_result(result.id)):
+        with pytest.raises(UnknownState, match=f"{result.id} has the state 'ODD'"):
+            look()
 
 
 def test_a_dead_letter_without_an_error_says_why() -> None:

@@ -28,6 +28,7 @@ from django_jobs import (
     fetch_result,
 )
 from django_jobs.context import TaskContext
+from django_jobs.exceptions import UnknownState
 from django_jobs.models import Task
 from django_jobs.records import ErrorRecord
 from django_jobs.results import TaskError
@@ -249,6 +250,17 @@ def test_what_is_no_id_is_named_as_such(task_id: Any) -> None:
 def test_an_id_that_no_task_has_is_not_found(task_id: str) -> None:
     with pytest.raises(TaskNotFound, match="no task has the id"):
         fetch_result(task_id)
+
+
+@pytest.mark.django_db
+def test_a_state_that_there_is_not_is_named_with_its_task() -> None:
+    result = tasks.add.enqueue(1)
+    Task.objects.update(state="ODD")
+    result.refresh()
+    assert result.args == [1]
+    for look in (lambda: result.status, lambda: result.is_finished, result.get):
+        with pytest.raises(UnknownState, match=f"{result.id} has the state 'ODD'"):
+            look()
 
 
 @pytest.mark.django_db

@@ -24,6 +24,7 @@ from django_jobs.backend.tasks import copy_with
 from django_jobs.exceptions import TaskExpired, TaskFailed, TaskRevoked
 from django_jobs.hints import instead_of_result, missing
 from django_jobs.records import ClaimedTask, TaskRecord
+from django_jobs.results import state_of
 from django_jobs.serializers import loads
 from django_jobs.states import State
 from django_jobs.tracebacks import class_path
@@ -121,7 +122,7 @@ def as_task_result(record: TaskRecord, task: AnyTask | None = None) -> JobsTaskR
     result = JobsTaskResult(
         task=task,
         id=record.id,
-        status=_STATUSES[State(record.state)],
+        status=_STATUSES[state_of(record)],
         enqueued_at=_moment(record.enqueued_at),
         started_at=_moment(record.started_at),
         finished_at=_moment(record.finished_at),
