@@ -75,7 +75,7 @@ def more_about(task: TaskRecord, alias: str) -> More:
 
 
 def _value_of(
-    model: type[Task | Result], column: str, task: TaskRecord, alias: str
+    model: type[Task | Result | DeadLetter], column: str, task: TaskRecord, alias: str
 ) -> Any:
     """Return what a column holds of a task; None for what cannot be read."""
     rows = model.objects.using(alias).filter(pk=task.id)

@@ -103,8 +103,9 @@ class Supervisor:
         self.selector.register(self.mailbox, selectors.EVENT_READ, self.mailbox.open)
         adopted_before = orphans.adopt()
         if warning := self.options.undeclared():
-            name = "queue_not_declared"
-            events.log(logger, logging.WARNING, name, error_message=warning)
+            events.log(
+                logger, logging.WARNING, "queue_not_declared", error_message=warning
+            )
         failpoints.say_so()
         self.store.set_deadlines()
         self.guard.start()
