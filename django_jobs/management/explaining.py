@@ -16,6 +16,7 @@ from django_jobs.management.rendering import More, moment
 from django_jobs.models import DeadLetter, Result, Task
 from django_jobs.records import TaskRecord
 from django_jobs.states import LIVE_STATES, State
+from django_jobs.store.errors import is_not_migrated
 from django_jobs.store.tables import lacking, migrate_first
 from django_jobs.worker.options import serves
 
@@ -81,7 +82,9 @@ def _value_of(
     rows = model.objects.using(alias).filter(pk=task.id)
     try:
         return rows.values_list(column, flat=True).first()
-    except (DatabaseError, TypeError, ValueError):
+    except (DatabaseError, TypeError, ValueError) as error:
+        if is_not_migrated(error):
+            raise
         return None
 
 
