@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
 from typing import Any
 
-from django_jobs.states import Reason, State
+from django_jobs.states import Reason, State, Verdict
 from tests.processes.chaos import checker, tasks
 from tests.processes.chaos.audit import ProducedLine, RunLine
 from tests.processes.chaos.journal import Journal, Strike
 from tests.processes.chaos.ledger import Ledger
-from tests.processes.chaos.rows import Answer, Row, Rows
+from tests.processes.chaos.rows import LOST, Answer, Record, Row, Rows
 
 
 def produced(event: str, key: str = "a", **more: Any) -> ProducedLine:
@@ -51,16 +50,27 @@ def row(key: str = "a", **more: Any) -> Row:
         "crashes": 0,
         "max_attempts": 3,
         "returned": Answer(key, more.get("lease", 1)),
-        "finished_at": None,
+        "finished": None,
         **more,
     }
     return Row(key=key, **values)
 
 
+def record(number: int = 1, key: str = "a", **more: Any) -> Record:
+    """Return the record of a crash."""
+    values = {"verdict": Verdict.CRASHED, "error": LOST, "finished": 4.0, **more}
+    return Record(f"id of {key}", number, **values)
+
+
+def failure(number: int = 1, key: str = "a", **more: Any) -> Record:
+    values = {"verdict": Verdict.RETRY, "error": "ValueError", **more}
+    return record(number, key, **values)
+
+
 def ledger(
     *lines: ProducedLine | RunLine,
     rows: list[Row] | None = None,
-    attempts: dict[tuple[str, int, datetime | None], int] | None = None,
+    records: list[Record] | None = None,
     effects: list[str] | None = None,
     orders: set[str] | None = None,
     **more: Any,
@@ -70,8 +80,7 @@ def ledger(
         [line for line in lines if isinstance(line, RunLine)],
         Rows(
             [row()] if rows is None else rows,
-            Counter(attempts or {}),
-            Counter(),
+            records or [],
             Counter(effects or []),
             orders or set(),
         ),
@@ -86,13 +95,27 @@ UNFINISHED = row(table="Task", state=State.READY)
 DEAD = {"table": "DeadLetter", "state": State.FAILED, "returned": None}
 SPENT = {**DEAD, "reason": Reason.ATTEMPTS, "attempt": 3}
 CRASHED = {**DEAD, "reason": Reason.CRASHES, "attempt": 3, "crashes": 3}
-DOOMED = row(name=tasks.doomed.name, **SPENT | {"attempt": 2, "max_attempts": 2})
+#: Two runs that raise, as a doomed task has them.
+RAISED = (
+    *(run("start"), run("raise")),
+    run("start", lease=2, attempt=2, time=4.5),
+    run("raise", lease=2, attempt=2, time=5.0),
+)
+DOOMED = row(
+    name=tasks.doomed.name, **SPENT | {"attempt": 2, "max_attempts": 2, "lease": 2}
+)
 REVOKED = row(state=State.REVOKED, attempt=0, returned=None)
 UNKNOWN = {**DEAD, "name": tasks.FORGOTTEN, "reason": Reason.UNKNOWN_TASK}
 FLEETING = produced("try", task=tasks.fleeting.name), produced("ack")
-#: A second run; the outcome of the first one was not stored.
-AGAIN = run("start", lease=2, time=9.0), run("end", lease=2, time=9.5)
-SECOND = row(lease=2, attempt=2)
+#: A second run: the first one counts as a crash.
+AGAIN = (
+    run("start", lease=2, attempt=2, time=9.0),
+    run("end", lease=2, attempt=2, time=9.5),
+)
+SECOND = row(lease=2, attempt=2, crashes=1)
+FAILED = [failure(1), failure(2, verdict=Verdict.FAILED, finished=6.0)]
+LEASE_LOST = [record()]
+CRASHES = [record(number) for number in (1, 2, 3)]
 
 
 def found(one: Ledger) -> dict[str, list[str]]:

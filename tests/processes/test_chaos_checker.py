@@ -9,6 +9,7 @@ import pytest
 
 from django_jobs.states import Reason, State
 from tests.processes.chaos import checker, tasks
+from tests.processes.chaos.accounts import TOO_LONG
 from tests.processes.chaos.hosts import Death
 from tests.processes.chaos.journal import Harm, Strike
 from tests.processes.chaos.ledger import Ledger
@@ -17,21 +18,27 @@ from tests.processes.doctored import (
     AGAIN,
     ATOMIC,
     CRASHED,
+    CRASHES,
     DEAD,
     DOOMED,
     ENQUEUED,
+    FAILED,
     FLEETING,
+    LEASE_LOST,
+    RAISED,
     REVOKED,
     RUN,
     SECOND,
     SPENT,
     UNFINISHED,
     UNKNOWN,
+    failure,
     found,
     hit,
     journal,
     ledger,
     produced,
+    record,
     row,
     run,
 )
@@ -87,11 +94,11 @@ def test_nothing_is_found_where_all_is_well() -> None:
         ("run_twice_in_a_lease", ledger(*ENQUEUED, *RUN, run("start", pid=8))),
         (
             "completed_twice",
-            ledger(*ENQUEUED, *RUN, attempts={("id of a", 1, None): 1}),
+            ledger(*ENQUEUED, *RUN, records=[failure()]),
         ),
         (
             "completed_twice",
-            ledger(*ENQUEUED, *RUN, attempts={("id of a", 2, None): 2}),
+            ledger(*ENQUEUED, *RUN, records=[failure(2), failure(2)]),
         ),
         (
             "late_outcomes",
@@ -142,7 +149,6 @@ def test_nothing_is_found_where_all_is_well() -> None:
         ),
         ("never_started", ledger(*ENQUEUED, rows=[DOOMED])),
         ("never_started", ledger(*ENQUEUED, *RUN, rows=[row(**UNKNOWN)])),
-        ("unseen_crashes", ledger(*ENQUEUED, *RUN, rows=[row(**CRASHED)])),
         (
             "revoked_in_vain",
             ledger(*ENQUEUED, *RUN, produced("revoked", kind="revoked")),
@@ -162,7 +168,7 @@ def test_nothing_is_found_where_all_is_well() -> None:
         (
             "requeued_in_vain",
             ledger(
-                *(*ENQUEUED, run("start"), run("raise")),
+                *(*ENQUEUED, *RAISED),
                 *(produced("requeueing", time=5.0), produced("requeued", time=5.1)),
                 rows=[DOOMED],
             ),
@@ -211,8 +217,10 @@ def test_an_end_more_than_one_is_a_duplicate_unless_it_is_atomic() -> None:
     assert checker.numbers(ledger(*twice))["duplicated"] == 1
     pruned = ledger(*FLEETING, *RUN, *AGAIN, rows=[], pruned=1)
     assert checker.numbers(pruned)["duplicated"] == 1
-    second = row(lease=2, attempt=2, name=tasks.atomic.name)
-    atomic = ledger(*twice, rows=[second], effects=["a"], journal=journal(hit()))
+    second = replace(SECOND, name=tasks.atomic.name)
+    atomic = ledger(
+        *twice, rows=[second], records=LEASE_LOST, effects=["a"], journal=journal(hit())
+    )
     assert checker.numbers(atomic)["duplicated"] == 0
     assert found(atomic) == {}
 
@@ -233,7 +241,12 @@ def test_an_end_more_than_one_is_a_duplicate_unless_it_is_atomic() -> None:
 def test_a_second_run_is_excused_by_what_hit_the_first_one(
     is_excused: bool, strike: Strike
 ) -> None:
-    twice = ledger(*(*ENQUEUED, *RUN, *AGAIN), rows=[SECOND], journal=journal(strike))
+    twice = ledger(
+        *(*ENQUEUED, *RUN, *AGAIN),
+        rows=[SECOND],
+        records=LEASE_LOST,
+        journal=journal(strike),
+    )
     assert (found(twice) == {}) is is_excused
 
 
@@ -251,20 +264,23 @@ def test_a_second_run_is_excused_by_what_hit_the_first_one(
 def test_a_second_run_is_excused_by_the_death_of_the_first_one(
     is_excused: bool, death: Death
 ) -> None:
-    twice = ledger(*ENQUEUED, *RUN, *AGAIN, rows=[SECOND], deaths=[death])
+    twice = ledger(
+        *(*ENQUEUED, *RUN, *AGAIN), rows=[SECOND], records=LEASE_LOST, deaths=[death]
+    )
     assert (found(twice) == {}) is is_excused
 
 
 def test_a_second_run_is_excused_by_the_failure_of_the_first_one() -> None:
     flaky = row(lease=2, attempt=2, name=tasks.flaky.name)
     twice = *ENQUEUED, run("start"), run("raise"), *AGAIN
-    assert found(ledger(*twice, rows=[flaky])) == {}
+    assert found(ledger(*twice, rows=[flaky], records=[failure()])) == {}
 
 
 def test_a_limit_excuses_only_a_run_that_could_be_killed_for_it() -> None:
     def twice(name: str, **first: Any) -> Ledger:
         again = row(lease=2, attempt=2, name=name)
-        return ledger(*ENQUEUED, run("start", **first), *AGAIN, rows=[again])
+        lines = *ENQUEUED, run("start", **first), *AGAIN
+        return ledger(*lines, rows=[again], records=[failure(error=TOO_LONG)])
 
     assert found(twice(tasks.sleep.name)) == {}
     assert found(twice(tasks.sleep.name, time=5.0)) != {}
@@ -274,14 +290,19 @@ def test_a_limit_excuses_only_a_run_that_could_be_killed_for_it() -> None:
 @pytest.mark.parametrize(
     "one",
     [
-        ledger(*ENQUEUED, run("start"), run("raise"), rows=[DOOMED]),
+        ledger(*ENQUEUED, *RAISED, rows=[DOOMED], records=FAILED),
         ledger(*ENQUEUED, produced("revoking"), rows=[REVOKED]),
         ledger(
             *(*ENQUEUED, run("start"), produced("revoking")),
             rows=[replace(REVOKED, attempt=3, crashes=3)],
+            records=CRASHES,
         ),
         ledger(*ENQUEUED, rows=[row(**UNKNOWN, attempt=0)]),
-        ledger(*ENQUEUED, rows=[row(**UNKNOWN, attempt=1, crashes=1)]),
+        ledger(
+            *ENQUEUED,
+            rows=[row(**UNKNOWN, attempt=1, crashes=1)],
+            records=[record()],
+        ),
         ledger(*FLEETING, *RUN, rows=[], pruned=1),
         ledger(*FLEETING, *RUN, rows=[], is_pruned_surely=False),
         ledger(
@@ -292,7 +313,7 @@ def test_a_limit_excuses_only_a_run_that_could_be_killed_for_it() -> None:
         ledger(
             *(*ENQUEUED, *RUN),
             rows=[row(**CRASHED)],
-            attempts={("id of a", number, None): 1 for number in (1, 2, 3)},
+            records=CRASHES,
         ),
         ledger(*ENQUEUED, run("start", time=8.0), run("end", time=9.0)),
     ],

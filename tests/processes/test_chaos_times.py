@@ -7,6 +7,7 @@ from math import inf
 import pytest
 from django.db import OperationalError
 
+from tests.processes.chaos import tasks
 from tests.processes.chaos.hosts import Death, Killing
 from tests.processes.chaos.journal import Harm
 from tests.processes.chaos.recovery import (
@@ -24,6 +25,7 @@ from tests.processes.doctored import (
     hit,
     journal,
     ledger,
+    produced,
     run,
 )
 from tests.processes.harness import wait_for
@@ -54,18 +56,18 @@ def test_recovery_is_counted_from_the_death_without_outages() -> None:
     one = ledger(*ENQUEUED, run("start"), *AGAIN)
     outage = hit(is_outage=True, began=4.0, ended=6.0, reached=6.0)
     deaths = [Death("worker1", 7, "70", 1.0), Death("worker1", 7, "70", 3.0)]
-    [recovery] = recoveries(one, deaths, journal(outage), epoch=0.0)
+    [recovery] = recoveries(one, deaths, journal(outage))
     assert (recovery.died, recovery.again, recovery.seconds) == (3.0, 9.0, 4.0)
-    assert list(recoveries(one, deaths[:1], journal(outage), epoch=0.0)) == []
+    assert list(recoveries(one, deaths[:1], journal(outage))) == []
     namesake = [Death("worker1", 7, "71", 3.0)]
-    assert list(recoveries(one, namesake, journal(outage), epoch=0.0)) == []
+    assert list(recoveries(one, namesake, journal(outage))) == []
 
 
 def test_what_never_ran_again_has_no_recovery_of_no_time() -> None:
     one = ledger(*ENQUEUED, run("start"), rows=[])
     open_outage = hit(is_outage=True, began=4.0, ended=inf)
     deaths = [Death("worker1", 7, "70", 3.0)]
-    [recovery] = recoveries(one, deaths, journal(open_outage), epoch=0.0)
+    [recovery] = recoveries(one, deaths, journal(open_outage))
     assert recovery.seconds == inf
 
 
@@ -96,6 +98,9 @@ def test_a_neighbour_that_came_to_no_end_is_found_when_all_else_was_calm() -> No
     assert not list(hurt_neighbours(one, [killing], journal(strike, hit())))
     namesake = Killing("worker1", [(8, "81")], 2.5)
     assert not list(hurt_neighbours(one, [namesake], journal(strike)))
+    deadly = produced("try", "b", task=tasks.deadly.name)
+    shot = ledger(*ENQUEUED, *one.runs, deadly, run("start", "b", time=3.0))
+    assert not list(hurt_neighbours(shot, [killing], journal(strike)))
     ended = ledger(*ENQUEUED, *(run(e, pid=8, born="80") for e in ("start", "end")))
     assert not list(hurt_neighbours(ended, [killing], journal(strike)))
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from django_jobs.states import State
-from tests.processes.chaos import ends, excuses
+from tests.processes.chaos import accounts, ends, excuses
 from tests.processes.chaos.ledger import ORDERED, Ledger
 from tests.processes.chaos.tasks import ATOMIC
 
@@ -123,7 +123,11 @@ def run_twice_in_a_lease(ledger: Ledger) -> Iterable[str]:
 
 def completed_twice(ledger: Ledger) -> Iterable[str]:
     """Two outcomes were accepted for one attempt."""
-    counted = Counter(ledger.database.attempts)
+    counted = Counter(
+        (record.id, record.number, record.requeued)
+        for record in ledger.database.records
+        if record.is_spent
+    )
     for row in ledger.database.rows:
         # What was revoked before its next attempt has the number of its last one.
         if row.state == State.SUCCESSFUL:
@@ -161,6 +165,7 @@ CHECKS: list[Callable[[Ledger], Iterable[str]]] = [
     completed_twice,
     late_outcomes,
     early,
+    *accounts.CHECKS,
     *ends.CHECKS,
     *excuses.CHECKS,
 ]

@@ -2,51 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 from tests.processes.chaos.audit import RunLine
 from tests.processes.chaos.journal import Harm
 from tests.processes.chaos.ledger import Ledger
+from tests.processes.chaos.runs import Run, runs_by_key
 from tests.processes.chaos.site import LEASE, RESCUE
-from tests.processes.chaos.tasks import LIMIT, LIMITED
+from tests.processes.chaos.tasks import LIMITED
 
-#: Seconds in which an outcome is stored when nothing is wrong.
-STORING = 3.0
 #: Seconds that a child may outlive its parent.
 LINGER = 2.0
 #: Seconds that a task may wait for its turn, and what a blow to those who have it
 #: may add; more blows than the budget of crashes do not come into it.
 LATE, BLOW, MOST_BLOWS = 10.0, LEASE + RESCUE + 8.0, 3
-
-
-@dataclass(slots=True)
-class Run:
-    """A task under one lease: its first line and its last one."""
-
-    first: RunLine
-    last: RunLine
-
-    @property
-    def is_over(self) -> bool:
-        return self.last.event != "start"
-
-    @property
-    def felt_until(self) -> float:
-        """Until when a fault may have cost it its outcome."""
-        end = self.last.time if self.is_over else self.first.time + LIMIT
-        return end + STORING
-
-
-def runs_by_key(ledger: Ledger) -> dict[str, list[Run]]:
-    """Return the runs of each key in the order of their starts."""
-    found: dict[str, dict[int, Run]] = defaultdict(dict)
-    for line in sorted(ledger.runs, key=lambda each: each.time):
-        run = found[line.key].setdefault(line.lease, Run(line, line))
-        run.last = line
-    return {key: list(runs.values()) for key, runs in found.items()}
 
 
 def unexcused_starts(ledger: Ledger) -> Iterator[str]:

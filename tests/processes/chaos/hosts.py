@@ -27,6 +27,8 @@ ISOLATING = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 #: The number of a process in its own namespace, and when it started.
 Identity = tuple[int, str]
+#: The same with the name of its host.
+Process = tuple[str, int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class Death:
     pid: int  #: as the process itself knows it
     born: str  #: when it started, as the kernel counts
     time: float  #: monotonic
+
+    @property
+    def process(self) -> Process:
+        return self.host, self.pid, self.born
 
 
 @dataclass(frozen=True, slots=True)

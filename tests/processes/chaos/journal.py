@@ -46,11 +46,14 @@ class Strike:
             self.is_everywhere |= not hosts
             self.last_hit = time.monotonic()
 
+    @property
+    def over(self) -> float:
+        return max(self.ended, self.last_hit) + self.aftermath
+
     def touches(self, host: str, start: float, end: float) -> bool:
         """Could it be felt on a host between two times?"""
         is_here = self.hits > 0 and (self.is_everywhere or host in self.hosts)
-        over = max(self.ended, self.last_hit) + self.aftermath
-        return is_here and self.began <= end and over >= start
+        return is_here and self.began <= end and self.over >= start
 
     def hosts_hurt(self, hosts: list[str]) -> int:
         """Return how many hosts may have lost what they ran by it."""
@@ -101,6 +104,14 @@ class Journal:
         for strike in self.strikes:
             if strike.harm in harms and strike.touches(host, start, end):
                 yield strike
+
+    def is_any_felt(self, start: float, end: float) -> bool:
+        """Did some fault hurt some host between two times?"""
+        return any(
+            strike.hits and strike.began <= end and strike.over >= start
+            for strike in self.strikes
+            if strike.harm is not Harm.NOBODY
+        )
 
     def is_calm(self, host: str, start: float, end: float) -> bool:
         """Did a host feel only one strike between two times?"""

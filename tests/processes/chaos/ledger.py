@@ -11,8 +11,8 @@ from tests.processes.chaos import audit
 from tests.processes.chaos.audit import ProducedLine, RunLine
 from tests.processes.chaos.hosts import Death
 from tests.processes.chaos.journal import Journal
-from tests.processes.chaos.rows import Row, Rows
-from tests.processes.chaos.tasks import CHILD, fleeting, outbox
+from tests.processes.chaos.rows import Record, Row, Rows
+from tests.processes.chaos.tasks import CHILD, deadly, fleeting, outbox
 
 #: Ways of a producer: the transaction is rolled back; it holds an order as well.
 UNDONE, ORDERED = "undone", "ordered"
@@ -34,6 +34,8 @@ class Ledger:
     second: float = 1.0
     events: dict[str, dict[str, ProducedLine]] = field(init=False)
     starts: dict[str, list[RunLine]] = field(init=False)
+    records: dict[str, list[Record]] = field(init=False)  #: by id of the task
+    suicides: list[Death] = field(init=False)
     places: dict[str, list[Row]] = field(init=False)
     acked: set[str] = field(init=False)
 
@@ -45,6 +47,16 @@ class Ledger:
         for run in sorted(self.runs, key=lambda each: each.time):
             if run.event == "start":
                 self.starts[run.key].append(run)
+        self.records = defaultdict(list)
+        for record in self.database.records:
+            self.records[record.id].append(record)
+        self.suicides = [
+            Death(start.host, start.pid, start.born, start.time)
+            for key, starts in self.starts.items()
+            if key in self.tried and self.tried[key].task == deadly.name
+            for start in starts
+        ]
+        self.deaths = [*self.deaths, *self.suicides]
         self.places = defaultdict(list)
         for row in self.database.rows:
             self.places[row.key].append(row)
@@ -82,9 +94,13 @@ class Ledger:
         return key in self.tried and self.tried[key].kind != UNDONE
 
 
-def read_ledger(folder: Path, rows: Rows) -> Ledger:
+def read_ledger(
+    folder: Path, rows: Rows, deaths: list[Death], journal: Journal
+) -> Ledger:
     return Ledger(
         produced=list(audit.read_produced(folder / audit.PRODUCED)),
         runs=list(audit.read_runs(folder / audit.RUNS)),
         database=rows,
+        deaths=deaths,
+        journal=journal,
     )

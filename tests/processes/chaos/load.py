@@ -52,6 +52,8 @@ KINDS = {
     tasks.fleeting: 6,
     forgotten: 0.5,
 }
+#: A deadly task comes once in so many: it takes innocent ones with it.
+SELDOM = 400
 #: Delayed tasks that a producer remembers, to revoke one of them.
 REMEMBERED = 20
 
@@ -187,6 +189,8 @@ class Producer:
         return Call(key, self._signature(key).using(**options), delay)
 
     def _signature(self, key: str) -> Signature[Any]:
+        if self._count % SELDOM == SELDOM // 4:
+            return tasks.deadly.s(key)
         kind = self.random.choices(list(KINDS), list(KINDS.values()))[0]
         if kind in (tasks.sleep, tasks.coroutine):
             return kind.s(key, round(self.random.uniform(0.01, 0.8), 3))

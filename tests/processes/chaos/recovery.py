@@ -41,12 +41,9 @@ def _run(line: RunLine) -> Run:
 
 
 def recoveries(
-    ledger: Ledger, deaths: list[Death], journal: Journal, epoch: float
+    ledger: Ledger, deaths: list[Death], journal: Journal
 ) -> Iterator[Recovery]:
-    """Yield the recoveries of all tasks of processes that died.
-
-    ``epoch`` is the time of the database's clock at which the monotonic one was 0.
-    """
+    """Yield the recoveries of all tasks of processes that died."""
     died = defaultdict(list)
     for each in sorted(deaths, key=lambda each: each.time):
         died[each.host, each.pid, each.born].append(each.time)
@@ -58,7 +55,7 @@ def recoveries(
         place = bisect_right(times, line.time)
         if place < len(times):
             death = times[place]
-            again, lease = _next(ledger, line.key, death, epoch)
+            again, lease = _next(ledger, line.key, death)
             if lease > line.lease + 1:
                 # Others had claimed it meanwhile, and came to grief before they
                 # started it: what counts is the last blow before it ran.
@@ -72,15 +69,15 @@ def _between(journal: Journal, death: float, again: float) -> float:
     return max(0.0, again - death - journal.away(death, again))
 
 
-def _next(ledger: Ledger, key: str, death: float, epoch: float) -> tuple[float, int]:
+def _next(ledger: Ledger, key: str, death: float) -> tuple[float, int]:
     """Return the time and the lease of the next start, or those of the end."""
     for start in ledger.starts[key]:
         if start.time > death:
             return start.time, start.lease
     row = ledger.row(key)
-    if row is None or row.finished_at is None:
+    if row is None or row.finished is None:
         return inf, 0
-    return row.finished_at.timestamp() - epoch, row.lease
+    return row.finished, row.lease
 
 
 def figures(seconds: Sequence[float]) -> dict[str, float]:
@@ -118,13 +115,17 @@ def returns(ledger: Ledger, journal: Journal) -> Iterator[float]:
                     break
 
 
-def judged(killings: list[Killing], journal: Journal) -> list[Killing]:
+def judged(ledger: Ledger, killings: list[Killing], journal: Journal) -> list[Killing]:
     """Return the killings whose neighbours had nothing else to suffer from."""
     return [
         each
         for each in killings
         if each.neighbours
         and journal.is_calm(each.host, each.time - CALM, each.time + CALM)
+        and not any(
+            death.host == each.host and abs(death.time - each.time) < CALM
+            for death in ledger.suicides
+        )
     ]
 
 
@@ -133,7 +134,7 @@ def hurt_neighbours(
 ) -> Iterator[str]:
     """Yield runs beside a killed child that came to no end, with all else calm."""
     broken = interrupted(ledger)
-    for killing in judged(killings, journal):
+    for killing in judged(ledger, killings, journal):
         for line in broken:
             is_neighbour = (line.pid, line.born) in killing.neighbours
             began_before = killing.time - CALM < line.time < killing.time

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from django_jobs.store import get_store
 from tests.processes.chaos import checker, leftovers, recovery
 from tests.processes.chaos.journal import Harm
 from tests.processes.chaos.ledger import Ledger, read_ledger
@@ -47,8 +45,9 @@ class Report:
     def judge(self, watcher: Watcher, seconds: float) -> None:
         """Count every task, and compare all times with what is promised."""
         site = self.site
-        ledger = read_ledger(site.nursery.folder, read_rows())
-        ledger.deaths, ledger.journal = site.deaths, site.journal
+        ledger = read_ledger(
+            site.nursery.folder, read_rows(), site.deaths, site.journal
+        )
         ledger.pruned, told_all = pruned(site)
         ledger.is_pruned_surely = told_all
         # A second on an idle machine takes longer on a busy one.
@@ -65,8 +64,7 @@ class Report:
 
     def _judge_times(self, ledger: Ledger, watcher: Watcher) -> None:
         site, second = self.site, ledger.second
-        epoch = get_store().now().timestamp() - time.monotonic()
-        times = [*recovery.recoveries(ledger, site.deaths, site.journal, epoch)]
+        times = [*recovery.recoveries(ledger, ledger.deaths, site.journal)]
         limit = LEASE + RESCUE + TURN + second
         slow = [each for each in times if each.seconds > limit]
         self.note("slow_recovery", [" ".join(map(str, each)) for each in slow])
@@ -85,8 +83,11 @@ class Report:
             "back_to_work_s": recovery.figures(
                 [*recovery.returns(ledger, site.journal)]
             ),
-            "killings_judged": len(recovery.judged(site.killings, site.journal)),
+            "killings_judged": len(
+                recovery.judged(ledger, site.killings, site.journal)
+            ),
             "max_held_by_the_dead_s": round(watcher.longest, 2),
+            "suicides": len(ledger.suicides),
             "load": round(watcher.load, 1),
         }
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from django_jobs.exceptions import WorkerLost
 from django_jobs.models import Attempt, DeadLetter, Result, Task
-from django_jobs.states import REFUNDED_VERDICTS
+from django_jobs.states import REFUNDED_VERDICTS, Verdict
+from django_jobs.store import get_store
 from tests.processes.chaos.models import Effect, Order
 
 
@@ -35,7 +39,7 @@ class Row:
     crashes: int
     max_attempts: int
     returned: Answer | None
-    finished_at: datetime | None
+    finished: float | None  #: monotonic
 
     @property
     def is_finished(self) -> bool:
@@ -43,36 +47,69 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """A row about an attempt that did not succeed."""
+
+    id: str  #: of the task
+    number: int
+    verdict: str
+    error: str  #: its class
+    finished: float  #: monotonic
+    requeued: float | None = None  #: history since then, monotonic
+
+    @property
+    def is_crash(self) -> bool:
+        """Did its process or its worker die? The last crash is a failure, too."""
+        return self.verdict == Verdict.CRASHED or self.error == LOST
+
+    @property
+    def is_spent(self) -> bool:
+        """Has the attempt been used up?"""
+        return self.verdict not in REFUNDED_VERDICTS
+
+
+#: The error of a task whose process or worker died.
+LOST = f"{WorkerLost.__module__}.{WorkerLost.__qualname__}"
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """What the database says at the end."""
 
     rows: list[Row]
-    #: Attempts that count, by (id of the task, number, when it was put back to work).
-    attempts: Counter[tuple[str, int, datetime | None]]
-    #: What attempts failed with.
-    errors: Counter[str]
+    records: list[Record]
     effects: Counter[str]
     orders: set[str]
 
 
 def read_rows() -> Rows:
-    attempts = Attempt.objects.exclude(verdict__in=REFUNDED_VERDICTS)
-    errors = Attempt.objects.values_list("exception_class", flat=True)
+    # The time of the database's clock at which the monotonic one was 0.
+    epoch = get_store().now().timestamp() - time.monotonic()
     return Rows(
-        rows=[*_of(Task), *_of(Result), *_of(DeadLetter)],
-        attempts=Counter(
-            (str(task_id), number, requeued)
-            for task_id, number, requeued in attempts.values_list(
-                "task_id", "number", "requeued_at"
-            )
-        ),
-        errors=Counter(errors),
+        rows=[*_of(Task, epoch), *_of(Result, epoch), *_of(DeadLetter, epoch)],
+        records=list(_records(epoch)),
         effects=Counter(Effect.objects.values_list("key", flat=True)),
         orders=set(Order.objects.values_list("key", flat=True)),
     )
 
 
-def _of(model: type[Task] | type[Result] | type[DeadLetter]) -> list[Row]:
+def _records(epoch: float) -> Iterator[Record]:
+    for each in Attempt.objects.iterator():
+        yield Record(
+            id=str(each.task_id),
+            number=each.number,
+            verdict=str(each.verdict),
+            error=each.exception_class,
+            finished=each.finished_at.timestamp() - epoch,
+            requeued=_monotonic(each.requeued_at, epoch),
+        )
+
+
+def _monotonic(moment: datetime | None, epoch: float) -> float | None:
+    return None if moment is None else moment.timestamp() - epoch
+
+
+def _of(model: type[Task] | type[Result] | type[DeadLetter], epoch: float) -> list[Row]:
     return [
         Row(
             table=model.__name__,
@@ -86,7 +123,7 @@ def _of(model: type[Task] | type[Result] | type[DeadLetter]) -> list[Row]:
             crashes=each.crashes,
             max_attempts=each.max_attempts,
             returned=_returned(each),
-            finished_at=getattr(each, "finished_at", None),
+            finished=_monotonic(getattr(each, "finished_at", None), epoch),
         )
         for each in model.objects.iterator()
     ]

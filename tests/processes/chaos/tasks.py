@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,6 +72,13 @@ def flaky(context: TaskContext, key: str) -> Answer:
 def doomed(context: TaskContext, key: str) -> None:
     with told(context, key):
         raise ValueError("never")
+
+
+@task(takes_context=True)
+def deadly(context: TaskContext, key: str) -> None:
+    """Kill its process, and what else runs in it, every time."""
+    with told(context, key):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 #: A fault of the database is a failure of these, and they are to succeed in the end.
