@@ -8,7 +8,7 @@ from typing import Any
 from django_jobs.states import Reason, State, Verdict
 from tests.processes.chaos import checker, tasks
 from tests.processes.chaos.audit import ProducedLine, RunLine
-from tests.processes.chaos.journal import Journal, Strike
+from tests.processes.chaos.journal import EVERYWHERE, Blow, Journal, Strike
 from tests.processes.chaos.ledger import Ledger
 from tests.processes.chaos.rows import LOST, Answer, Record, Row, Rows
 
@@ -126,8 +126,8 @@ def hit(*hosts: str, **more: Any) -> Strike:
     """Return a strike from 2.5 to 2.9 that hit these hosts, or everybody."""
     values = {"fault": "reset", "is_outage": False, "began": 2.5, "ended": 2.9, **more}
     strike = Strike(**values)
-    strike.hit(*hosts)
-    strike.last_hit = 2.9
+    strike.blows = [Blow(host, strike.began) for host in hosts or (EVERYWHERE,)]
+    strike.hits = len(strike.blows)
     return strike
 
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from django_jobs.states import Reason, State
 from tests.processes.chaos import checker, tasks
-from tests.processes.chaos.accounts import TOO_LONG
-from tests.processes.chaos.hosts import Death
-from tests.processes.chaos.journal import Harm, Strike
 from tests.processes.chaos.ledger import Ledger
 from tests.processes.chaos.rows import Answer
 from tests.processes.doctored import (
@@ -52,6 +48,7 @@ def test_nothing_is_found_where_all_is_well() -> None:
         "acked": 1,
         "recovered": 0,
         "duplicated": 0,
+        "duplicates_allowed": 0,
         "finished": 1,
         "dead_letters": 0,
         "revoked": 0,
@@ -223,68 +220,6 @@ def test_an_end_more_than_one_is_a_duplicate_unless_it_is_atomic() -> None:
     )
     assert checker.numbers(atomic)["duplicated"] == 0
     assert found(atomic) == {}
-
-
-@pytest.mark.parametrize(
-    ("is_excused", "strike"),
-    [
-        (True, hit()),
-        (True, hit("worker1")),
-        (False, hit("worker2")),
-        (False, hit("worker1", harm=Harm.NOBODY)),
-        (False, hit("worker1", harm=Harm.VICTIMS)),
-        (False, Strike("reset", False, 2.5, 2.9, is_everywhere=True)),
-        (False, hit("worker1", began=8.0, ended=8.5)),
-    ],
-    ids=["all", "its host", "another", "harmless", "a process", "no hit", "later"],
-)
-def test_a_second_run_is_excused_by_what_hit_the_first_one(
-    is_excused: bool, strike: Strike
-) -> None:
-    twice = ledger(
-        *(*ENQUEUED, *RUN, *AGAIN),
-        rows=[SECOND],
-        records=LEASE_LOST,
-        journal=journal(strike),
-    )
-    assert (found(twice) == {}) is is_excused
-
-
-@pytest.mark.parametrize(
-    ("is_excused", "death"),
-    [
-        (True, Death("worker1", 7, "70", 3.5)),
-        (False, Death("worker1", 7, "71", 3.5)),
-        (False, Death("worker2", 7, "70", 3.5)),
-        (False, Death("worker1", 7, "70", 1.5)),
-        (False, Death("worker1", 7, "70", 9.5)),
-    ],
-    ids=["it died", "a namesake", "another host", "before it", "too late"],
-)
-def test_a_second_run_is_excused_by_the_death_of_the_first_one(
-    is_excused: bool, death: Death
-) -> None:
-    twice = ledger(
-        *(*ENQUEUED, *RUN, *AGAIN), rows=[SECOND], records=LEASE_LOST, deaths=[death]
-    )
-    assert (found(twice) == {}) is is_excused
-
-
-def test_a_second_run_is_excused_by_the_failure_of_the_first_one() -> None:
-    flaky = row(lease=2, attempt=2, name=tasks.flaky.name)
-    twice = *ENQUEUED, run("start"), run("raise"), *AGAIN
-    assert found(ledger(*twice, rows=[flaky], records=[failure()])) == {}
-
-
-def test_a_limit_excuses_only_a_run_that_could_be_killed_for_it() -> None:
-    def twice(name: str, **first: Any) -> Ledger:
-        again = row(lease=2, attempt=2, name=name)
-        lines = *ENQUEUED, run("start", **first), *AGAIN
-        return ledger(*lines, rows=[again], records=[failure(error=TOO_LONG)])
-
-    assert found(twice(tasks.sleep.name)) == {}
-    assert found(twice(tasks.sleep.name, time=5.0)) != {}
-    assert found(twice(tasks.plain.name)) != {}
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,16 @@ def test_a_commit_that_is_never_sent_does_not_reach_the_server(
     assert echo[1] == []
 
 
+def test_a_commit_passes_once_the_fault_is_disarmed(
+    network: Network, client: Client
+) -> None:
+    proxy = proxy_of(network)
+    proxy.arm(CommitFault.NEVER_SENT, 2)
+    assert exchange(client(), b"commit") == b""
+    proxy.disarm()
+    assert exchange(client(), b"commit") == b"commit"
+
+
 def test_connections_are_cut_and_refused(network: Network, client: Client) -> None:
     end = client()
     assert exchange(end, b"x") == b"x"

@@ -8,14 +8,11 @@ from math import inf
 
 from django_jobs.exceptions import TimeLimitExceeded
 from django_jobs.states import LIVE_STATES, Reason, State, Verdict
-from tests.processes.chaos.hosts import Process
 from tests.processes.chaos.ledger import Ledger
-from tests.processes.chaos.rows import Record, Row
-from tests.processes.chaos.runs import Run, runs_by_key
+from tests.processes.chaos.rows import DRIFT, Record, Row
+from tests.processes.chaos.runs import Run, limits_reached, runs_by_key
 from tests.processes.chaos.tasks import ATOMIC, LIMITED
 
-#: Seconds by which the clocks of the database and of the machine may drift apart.
-DRIFT = 0.5
 #: States that an attempt may have led to without a record of it.
 UNRECORDED = {State.SUCCESSFUL, State.REVOKED, *LIVE_STATES}
 FAILURES = {Verdict.FAILED, Verdict.RETRY}
@@ -105,7 +102,7 @@ def _needs_no_run(ledger: Ledger, row: Row, record: Record) -> bool:
 def uncounted_deaths(ledger: Ledger) -> Iterator[str]:
     """Its process was killed while it ran, and no crash of that attempt is recorded."""
     died = {each.process: each.time for each in ledger.deaths}
-    limits = _limits(ledger)
+    limits = limits_reached(runs_by_key(ledger), ledger)
     for row, records, runs in books(ledger):
         crashes = Counter(record.number for record in records if record.is_crash)
         for run in runs:
@@ -118,17 +115,6 @@ def uncounted_deaths(ledger: Ledger) -> Iterator[str]:
         for number, count in crashes.items():
             if count < 0:
                 yield f"{row.key} attempt {number}"
-
-
-def _limits(ledger: Ledger) -> dict[Process, float]:
-    """Return when a run of a process was the first to reach its limit of time."""
-    found: dict[Process, float] = {}
-    for row, _, runs in books(ledger):
-        for run in runs:
-            if not run.is_over and (limit := LIMITED.get(row.name)):
-                at = run.first.time + limit
-                found[run.process] = min(at, found.get(run.process, at))
-    return found
 
 
 CHECKS: list[Callable[[Ledger], Iterable[str]]] = [

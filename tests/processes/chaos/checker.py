@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from django_jobs.states import State
-from tests.processes.chaos import accounts, ends, excuses
+from tests.processes.chaos import accounts, ends, excuses, lateness
 from tests.processes.chaos.ledger import ORDERED, Ledger
 from tests.processes.chaos.tasks import ATOMIC
 
@@ -29,6 +29,7 @@ def numbers(ledger: Ledger) -> dict[str, int]:
         "acked": len(ledger.acked),
         "recovered": len((seen - ledger.acked) & set(ledger.tried)),
         "duplicated": sum(_extra_ends(ledger).values()),
+        "duplicates_allowed": excuses.Excuses(ledger).in_flight(),
         "finished": sum(row.is_finished for row in ledger.database.rows)
         + len(ledger.missing),
         "dead_letters": sum(row.table == "DeadLetter" for row in ledger.database.rows),
@@ -168,6 +169,7 @@ CHECKS: list[Callable[[Ledger], Iterable[str]]] = [
     *accounts.CHECKS,
     *ends.CHECKS,
     *excuses.CHECKS,
+    *lateness.CHECKS,
 ]
 
 

@@ -1,22 +1,149 @@
-"""What excuses that a task ran again, or late: its failure, a death, a fault."""
+"""What excuses that a task ran again: its failure, a death, or a fault of its own."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
-from tests.processes.chaos.audit import RunLine
+from tests.processes.chaos.hosts import Death
 from tests.processes.chaos.journal import Harm
 from tests.processes.chaos.ledger import Ledger
-from tests.processes.chaos.runs import Run, runs_by_key
-from tests.processes.chaos.site import LEASE, RESCUE
-from tests.processes.chaos.tasks import LIMITED
+from tests.processes.chaos.rows import DRIFT
+from tests.processes.chaos.runs import STORING, Run, limits_reached, runs_by_key
+from tests.processes.chaos.tasks import ATOMIC
 
 #: Seconds that a child may outlive its parent.
 LINGER = 2.0
-#: Seconds that a task may wait for its turn, and what a blow to those who have it
-#: may add; more blows than the budget of crashes do not come into it.
-LATE, BLOW, MOST_BLOWS = 10.0, LEASE + RESCUE + 8.0, 3
+
+
+class Excuses:
+    """Looks for the reason of each rerun; a fault is one for a task only once."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.runs = runs_by_key(ledger)
+        self._limits = limits_reached(self.runs, ledger)
+        self._strikes = [
+            strike for strike in ledger.journal.strikes if strike.harm is Harm.HOSTS
+        ]
+        self._windows: dict[str, list[tuple[float, float, int]]] = {}
+        self._deaths: dict[str, list[Death]] = defaultdict(list)
+        for death in ledger.deaths:
+            self._deaths[death.host].append(death)
+
+    def unexcused(self, key: str) -> Iterator[Run]:
+        """Yield the runs of a task for which there was no reason."""
+        reruns = [
+            (run, again)
+            for run, again in pairwise(self.runs[key])
+            if not self._is_explained(run, again)
+        ]
+        charged: dict[int, int] = {}
+        strikes = [self._strikes_upon(run, again) for run, again in reruns]
+        for number, (_, again) in enumerate(reruns):
+            if not _charge(number, strikes, charged, set()):
+                yield again
+
+    def in_flight(self) -> int:
+        """Return how many runs were under way when a fault or a death hit them."""
+        runs = [run for of_key in self.runs.values() for run in of_key]
+        return sum(
+            self._has_died(run)
+            or any(
+                began <= run.last.time and run.first.time <= over
+                for began, over, _ in self._windows_of(run.first.host)
+            )
+            for run in runs
+        )
+
+    def _is_explained(self, run: Run, again: Run) -> bool:
+        return (
+            self._has_failed(run, again)
+            or self._has_died(run, again)
+            or self._was_limited(run, again)
+        )
+
+    def _has_failed(self, run: Run, again: Run) -> bool:
+        """Did it raise, or did its transaction fail after its end?"""
+        if run.last.event == "raise":
+            return run.last.time <= again.first.time
+        row = self.ledger.row(run.first.key)
+        if row is None or row.name not in ATOMIC:
+            return False
+        return any(
+            record.number == run.first.attempt
+            and record.error.startswith("django.db.")
+            and run.last.time - DRIFT <= record.finished <= again.first.time + DRIFT
+            for record in self.ledger.records[row.id]
+        )
+
+    def _has_died(self, run: Run, again: Run | None = None) -> bool:
+        """Did its process die, or its worker, before its outcome was stored?"""
+        until = self._open_until(run, again)
+        return any(
+            (death.process == run.process or death.is_whole)
+            and run.first.time <= death.time <= until
+            and run.last.time <= death.time + LINGER
+            for death in self._deaths.get(run.first.host, ())
+        )
+
+    def _was_limited(self, run: Run, again: Run) -> bool:
+        """Was its process killed for the limit of a run in it?
+
+        That one has written nothing since; its neighbours may have ended just before.
+        """
+        limit = self._limits.get(run.process)
+        if limit is None or not run.first.time <= limit <= again.first.time:
+            return False
+        return not run.is_over or limit <= self._open_until(run)
+
+    def _open_until(self, run: Run, again: Run | None = None) -> float:
+        """Return until when its outcome may not have been stored.
+
+        A fault that hits its host by then puts that off until it is over.
+        """
+        until = run.felt_until
+        for began, over, _ in self._windows_of(run.first.host):
+            if began > until:
+                break
+            if run.first.time <= over:
+                until = max(until, over + STORING)
+        return until if again is None else min(until, again.first.time)
+
+    def _strikes_upon(self, run: Run, again: Run | None = None) -> list[int]:
+        """Return the faults that hit its host while it was open."""
+        until = self._open_until(run, again)
+        found = {
+            number
+            for began, over, number in self._windows_of(run.first.host)
+            if began <= until and run.first.time <= over
+        }
+        return sorted(found)
+
+    def _windows_of(self, host: str) -> list[tuple[float, float, int]]:
+        """Return from when to when each fault was felt on a host."""
+        if host not in self._windows:
+            self._windows[host] = sorted(
+                (began, over, number)
+                for number, strike in enumerate(self._strikes)
+                for began, over in strike.windows(host)
+            )
+        return self._windows[host]
+
+
+def _charge(
+    rerun: int, strikes: list[list[int]], charged: dict[int, int], seen: set[int]
+) -> bool:
+    """Find a strike for a rerun; what it takes from another finds a further one."""
+    for strike in strikes[rerun]:
+        if strike not in seen:
+            seen.add(strike)
+            other = charged.get(strike)
+            if other is None or _charge(other, strikes, charged, seen):
+                charged[strike] = rerun
+                return True
+    return False
 
 
 def unexcused_starts(ledger: Ledger) -> Iterator[str]:
@@ -25,45 +152,10 @@ def unexcused_starts(ledger: Ledger) -> Iterator[str]:
     So is a success that was run again: where two runs ended, a fault must have kept
     the outcome of the first from the database.
     """
-    for key, runs in runs_by_key(ledger).items():
-        for run, following in pairwise(runs):
-            if not is_excused(ledger, run, following.first):
-                yield f"{key} lease {following.first.lease} at {following.first.time}"
-
-
-def is_excused(ledger: Ledger, run: Run, again: RunLine) -> bool:
-    """Was there a reason to start a task again?"""
-    has_failed = run.last.event == "raise" and run.last.time <= again.time
-    return (
-        has_failed
-        or _has_died(ledger, run, again.time)
-        or _was_limited(ledger, run, again.time)
-        or _was_hit(ledger, run, again.time)
-    )
-
-
-def _has_died(ledger: Ledger, run: Run, until: float) -> bool:
-    first, last = run.first, run.last
-    process = first.host, first.pid, first.born
-    return any(
-        (death.host, death.pid, death.born) == process
-        and first.time <= death.time <= until
-        and last.time <= death.time + LINGER
-        for death in ledger.deaths
-    )
-
-
-def _was_limited(ledger: Ledger, run: Run, until: float) -> bool:
-    """Was it killed for its time limit? Then it wrote nothing afterwards."""
-    row = ledger.row(run.first.key)
-    limit = LIMITED.get(row.name) if row is not None else None
-    return not run.is_over and limit is not None and until >= run.first.time + limit
-
-
-def _was_hit(ledger: Ledger, run: Run, until: float) -> bool:
-    over = min(until, run.felt_until)
-    host, began = run.first.host, run.first.time
-    return any(ledger.journal.touching(host, began, over, Harm.HOSTS))
+    excuses = Excuses(ledger)
+    for key in excuses.runs:
+        for run in excuses.unexcused(key):
+            yield f"{key} lease {run.first.lease} at {run.first.time}"
 
 
 def started_when_done(ledger: Ledger) -> Iterator[str]:
@@ -74,30 +166,7 @@ def started_when_done(ledger: Ledger) -> Iterator[str]:
                 yield f"{row.key} lease {start.lease} after {row.lease}"
 
 
-def late(ledger: Ledger) -> Iterator[str]:
-    """First started long after it was due, by more than faults explain."""
-    for key, acked in ledger.events["ack"].items():
-        for start in ledger.starts.get(key, ())[:1]:
-            # A producer that was kept waiting had not committed before.
-            due = max(ledger.tried[key].due, acked.time)
-            waited = start.time - due - ledger.journal.away(due, start.time)
-            if waited > LATE * ledger.second + _blows(ledger, due, start.time) * BLOW:
-                yield f"{key} by {waited:.1f} s"
-
-
-def _blows(ledger: Ledger, due: float, start: float) -> int:
-    felt = sum(
-        strike.harm is not Harm.NOBODY
-        and strike.hits > 0
-        and strike.began <= start
-        and strike.ended + strike.aftermath >= due
-        for strike in ledger.journal.strikes
-    )
-    return min(felt, MOST_BLOWS)
-
-
 CHECKS: list[Callable[[Ledger], Iterable[str]]] = [
     unexcused_starts,
     started_when_done,
-    late,
 ]

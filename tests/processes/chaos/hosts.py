@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -39,6 +39,8 @@ class Death:
     pid: int  #: as the process itself knows it
     born: str  #: when it started, as the kernel counts
     time: float  #: monotonic
+    #: Is it that of a worker, with all of its children?
+    is_whole: bool = False
 
     @property
     def process(self) -> Process:
@@ -175,13 +177,13 @@ class Host(Program):
 
     def kill(self) -> list[Death]:  # type: ignore[override]
         """Kill the worker alone; its children are to die with it."""
-        deaths = self.deaths_of([self.worker, *self.children()])
+        deaths = self.deaths_of_all()
         super().kill()
         return deaths
 
     def kill_all(self) -> list[Death]:
         """Kill the worker, what it forks from, and its children, all at once."""
-        deaths = self.deaths_of([self.worker, *self.children()])
+        deaths = self.deaths_of_all()
         self.is_expected = True
         for pid in [*descendants(self.pid), self.pid]:
             with suppress(ProcessLookupError):
@@ -193,6 +195,11 @@ class Host(Program):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         return deaths
+
+    def deaths_of_all(self) -> list[Death]:
+        """Return the deaths of a worker and of its children."""
+        whole = [replace(each, is_whole=True) for each in self.deaths_of([self.worker])]
+        return whole + self.deaths_of(self.children())
 
     def deaths_of(self, pids: Iterable[int]) -> list[Death]:
         now = time.monotonic()

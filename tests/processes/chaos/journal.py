@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import NamedTuple
 
 
 class Harm(Enum):
@@ -16,6 +17,17 @@ class Harm(Enum):
     NOBODY = auto()
     VICTIMS = auto()  #: those of the processes that it kills, and no others
     HOSTS = auto()  #: all of the hosts that it hits
+
+
+class Blow(NamedTuple):
+    """A moment at which a strike hit something."""
+
+    host: str
+    time: float  #: monotonic
+
+
+#: The host of a blow that hits them all.
+EVERYWHERE = ""
 
 
 @dataclass(slots=True)
@@ -29,37 +41,34 @@ class Strike:
     #: When the database was in reach again; it may be before all is healed.
     reached: float = float("inf")
     harm: Harm = Harm.HOSTS
-    #: Seconds for which it is felt after it was healed.
+    #: Seconds for which it is felt after it was healed, or after each blow.
     aftermath: float = 0.0
+    #: Is it felt only when it hits? Others are from the strike to the healing.
+    is_momentary: bool = False
+    #: Does it keep a worker from noticing that its lease is over?
+    is_blinding: bool = False
     #: How often it hit something; a strike without a hit did nothing.
     hits: int = 0
-    #: What it hit: names of hosts. Everybody, where it is not one of them.
-    hosts: set[str] = field(default_factory=set)
-    is_everywhere: bool = False
-    last_hit: float = 0.0
+    blows: list[Blow] = field(default_factory=list)
 
     def hit(self, *hosts: str, times: int = 1) -> None:
         """Note that something was hit: these hosts, or all when none is named."""
         if times > 0:
+            now = time.monotonic()
             self.hits += times
-            self.hosts.update(hosts)
-            self.is_everywhere |= not hosts
-            self.last_hit = time.monotonic()
+            self.blows += [Blow(host, now) for host in hosts or (EVERYWHERE,)]
 
-    @property
-    def over(self) -> float:
-        return max(self.ended, self.last_hit) + self.aftermath
+    def windows(self, host: str) -> Iterator[tuple[float, float]]:
+        """Yield from when to when it could be felt on a host."""
+        times = [blow.time for blow in self.blows if blow.host in (host, EVERYWHERE)]
+        if self.is_momentary:
+            yield from ((each, each + self.aftermath) for each in times)
+        elif times:
+            yield self.began, self.ended + self.aftermath
 
     def touches(self, host: str, start: float, end: float) -> bool:
         """Could it be felt on a host between two times?"""
-        is_here = self.hits > 0 and (self.is_everywhere or host in self.hosts)
-        return is_here and self.began <= end and self.over >= start
-
-    def hosts_hurt(self, hosts: list[str]) -> int:
-        """Return how many hosts may have lost what they ran by it."""
-        if self.harm is Harm.NOBODY or not self.hits:
-            return 0
-        return len(hosts) if self.is_everywhere else len(self.hosts.intersection(hosts))
+        return any(began <= end and over >= start for began, over in self.windows(host))
 
 
 @dataclass(slots=True)
@@ -108,9 +117,10 @@ class Journal:
     def is_any_felt(self, start: float, end: float) -> bool:
         """Did some fault hurt some host between two times?"""
         return any(
-            strike.hits and strike.began <= end and strike.over >= start
+            strike.touches(host, start, end)
             for strike in self.strikes
             if strike.harm is not Harm.NOBODY
+            for host in {blow.host for blow in strike.blows}
         )
 
     def is_calm(self, host: str, start: float, end: float) -> bool:

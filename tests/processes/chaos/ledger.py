@@ -87,6 +87,12 @@ class Ledger:
     def row(self, key: str) -> Row | None:
         return next(iter(self.places.get(key, ())), None)
 
+    def name_of(self, key: str) -> str:
+        """Return the name of a task; empty where that is not known."""
+        if (row := self.row(key)) is not None:
+            return row.name
+        return self.tried[key].task if key in self.tried else ""
+
     def is_known(self, key: str) -> bool:
         if key.endswith(CHILD):
             return key in self.acked

@@ -11,7 +11,7 @@ from tests.processes.chaos import checker, leftovers, recovery
 from tests.processes.chaos.journal import Harm
 from tests.processes.chaos.ledger import Ledger, read_ledger
 from tests.processes.chaos.rows import read_rows
-from tests.processes.chaos.site import LEASE, RESCUE, SLOTS, Site
+from tests.processes.chaos.site import LEASE, RESCUE, Site
 from tests.processes.chaos.watcher import Watcher
 
 #: Seconds in which a task that was taken back runs again.
@@ -59,7 +59,6 @@ class Report:
         self.note("findings", self.site.findings)
         self.note("watcher", watcher.problems())
         self._judge_times(ledger, watcher)
-        self._judge_duplicates()
         self.note("too_little", too_little(self.values, site.journal.hits(), seconds))
 
     def _judge_times(self, ledger: Ledger, watcher: Watcher) -> None:
@@ -90,15 +89,6 @@ class Report:
             "suicides": len(ledger.suicides),
             "load": round(watcher.load, 1),
         }
-
-    def _judge_duplicates(self) -> None:
-        """Each has its own excuse, or is found already; now for their number."""
-        site = self.site
-        hosts = [host.name for host in site.hosts]
-        allowed = SLOTS * sum(each.hosts_hurt(hosts) for each in site.journal.strikes)
-        self.values["duplicates_allowed"] = allowed
-        if (count := self.values["duplicated"]) > allowed:
-            self.note("too_many_duplicates", [f"{count} > {allowed}"])
 
     def write(self) -> dict[str, Any]:
         """Return all of it; what Jepsen counts comes first."""

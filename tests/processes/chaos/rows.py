@@ -15,6 +15,9 @@ from django_jobs.states import REFUNDED_VERDICTS, Verdict
 from django_jobs.store import get_store
 from tests.processes.chaos.models import Effect, Order
 
+#: Seconds by which the clocks of the database and of the machine may drift apart.
+DRIFT = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.processes.chaos.audit import RunLine
 from tests.processes.chaos.hosts import Process
 from tests.processes.chaos.ledger import Ledger
-from tests.processes.chaos.tasks import LIMIT
+from tests.processes.chaos.tasks import LIMIT, LIMITED
 
 #: Seconds in which an outcome is stored when nothing is wrong.
 STORING = 3.0
@@ -43,3 +43,15 @@ def runs_by_key(ledger: Ledger) -> dict[str, list[Run]]:
         run = found[line.key].setdefault(line.lease, Run(line, line))
         run.last = line
     return {key: [runs[lease] for lease in sorted(runs)] for key, runs in found.items()}
+
+
+def limits_reached(runs: dict[str, list[Run]], ledger: Ledger) -> dict[Process, float]:
+    """Return when a run of a process was the first to reach its limit of time."""
+    found: dict[Process, float] = {}
+    for key, of_key in runs.items():
+        limit = LIMITED.get(ledger.name_of(key))
+        for run in of_key:
+            if limit is not None and not run.is_over:
+                at = run.first.time + limit
+                found[run.process] = min(at, found.get(run.process, at))
+    return found

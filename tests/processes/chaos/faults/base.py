@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from tests.processes.chaos.faults.needs import Need
 from tests.processes.chaos.journal import Harm, Strike
-from tests.processes.chaos.site import LEASE, RESCUE, Site
+from tests.processes.chaos.site import Site
 
 
 class Fault:
@@ -23,9 +23,14 @@ class Fault:
     lasts: ClassVar[tuple[float, float]] = (0.0, 0.0)
     #: Does it keep workers from the database meanwhile?
     is_outage: ClassVar[bool] = False
-    #: Whose runs may it cut short, and for how long is that felt after it is healed?
+    #: Whose runs may it cut short, and for how long those that begin after its healing?
+    #: Who has lost the lease by then must have noticed.
     harm: ClassVar[Harm] = Harm.HOSTS
-    aftermath: ClassVar[float] = LEASE + RESCUE
+    aftermath: ClassVar[float] = 1.0
+    #: Is it felt only when it hits, and not until it is healed?
+    is_momentary: ClassVar[bool] = False
+    #: Does it keep a worker from noticing that its lease is over?
+    is_blinding: ClassVar[bool] = False
     #: Seconds before and after it in which nothing else strikes.
     calm: ClassVar[float] = 0.0
     #: The number of the report that counts the strikes that hit something.
@@ -44,6 +49,8 @@ class Fault:
             now,
             harm=self.harm,
             aftermath=self.aftermath,
+            is_momentary=self.is_momentary,
+            is_blinding=self.is_blinding,
         )
 
     @classmethod

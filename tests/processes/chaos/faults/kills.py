@@ -81,6 +81,7 @@ class KillParent(Fault):
     """kill -9 of a worker's parent: its children are to die with it."""
 
     weight = 2
+    harm = Harm.VICTIMS
 
     def strike(self) -> None:
         if not (hosts := self.site.ready_hosts()):
@@ -106,6 +107,7 @@ class KillGroup(Fault):
     """kill -9 of a worker with all its children at once."""
 
     weight = 2
+    harm = Harm.VICTIMS
 
     def choose(self) -> list[Host]:
         return self.site.ready_hosts()
@@ -182,6 +184,7 @@ class PauseParent(_Pause):
     """SIGSTOP of a worker's parent beyond its lease, then SIGCONT."""
 
     lasts = (LEASE - 0.5, LEASE + 3)
+    is_blinding = True
 
     def choose(self, host: Host) -> list[int]:
         return [host.worker]
@@ -200,6 +203,7 @@ class PauseGroup(_Pause):
     """SIGSTOP of a worker with its children beyond its lease, then SIGCONT."""
 
     lasts = (LEASE - 0.5, LEASE + 3)
+    is_blinding = True
 
     def choose(self, host: Host) -> list[int]:
         return [host.worker, *host.children()]

@@ -6,12 +6,13 @@ from tests.processes.chaos.faults import needs
 from tests.processes.chaos.faults.base import Fault
 from tests.processes.chaos.journal import Harm
 from tests.processes.chaos.network.proxy import CommitFault, Link, Proxy
-from tests.processes.chaos.site import PRODUCERS
+from tests.processes.chaos.site import POOLER, PRODUCERS
 
 #: Seconds that a slow network adds to each chunk.
 DELAY = 0.1
-#: Commits that are lost on each way.
+#: Commits that are lost on each way, if there are as many within a time.
 COMMITS = 3
+ARMED = (0.5, 2.0)
 
 
 class NetworkFault(Fault):
@@ -111,11 +112,16 @@ class LostReply(NetworkFault):
     """The server commits, and the answer is lost with the connection."""
 
     weight = 4
+    lasts = ARMED
+    is_momentary = True
     fault = CommitFault.REPLY_LOST
 
     async def spoil(self, proxy: Proxy, host: str) -> int:
         proxy.arm(self.fault, COMMITS, lambda: self.hit(host))
         return 0  # it hits the next commits
+
+    async def restore(self, proxy: Proxy) -> None:
+        proxy.disarm()
 
 
 class LostCommit(LostReply):
@@ -128,7 +134,8 @@ class HalfOpen(NetworkFault):
     """The connections that a worker has are dead for ever, and it is not told."""
 
     # Until the deadlines of both sides have found each connection out.
-    aftermath = 20.0
+    lasts = (20.0, 20.0)
+    is_background = True
 
     def choose(self) -> list[str]:
         # A producer has no deadlines but those that its project gives it.
@@ -144,12 +151,19 @@ class HalfOpen(NetworkFault):
             link.is_open.clear()
         return len(links)
 
+    def heal(self) -> None:
+        # A pooler hands them out again and again: it has no deadlines either.
+        if any(name == POOLER for name, _ in self.proxies):
+            self.site.network.call(self.site.network.end_half_open, POOLER)
+
 
 class ListenHalfOpen(HalfOpen):
     """The connections that wait for notifications are dead, and nobody is told."""
 
     needs = (needs.network, needs.notifications)
     weight = 1
+    lasts = (0.0, 0.0)
+    is_background = False
     harm = Harm.NOBODY
 
     def choose(self) -> list[str]:
@@ -175,6 +189,7 @@ class EndSessions(Fault):
     needs = (needs.network,)
     weight = 3
     lasts = (0.5, 2.0)
+    is_momentary = True
     #: Seconds between two times.
     every = 0.25
 

@@ -45,11 +45,11 @@ class Network:
     def tell_servers(self) -> None:
         """End what leads nowhere, as the server's own probes would do in time."""
         if self._thread.is_alive():
-            self.call(self._end_half_open)
+            self.call(self.end_half_open, *self.routes)
 
-    async def _end_half_open(self) -> None:
-        for proxies in self.routes.values():
-            for proxy in proxies:
+    async def end_half_open(self, *names: str) -> None:
+        for name in names:
+            for proxy in self.routes[name]:
                 for link in [each for each in proxy.links if not each.is_open.is_set()]:
                     link.cut()
 

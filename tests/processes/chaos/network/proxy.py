@@ -147,6 +147,10 @@ class Proxy:
         """Have a fault befall the next commits; each of them is told."""
         self.commit_faults.extend([(fault, tell)] * times)
 
+    def disarm(self) -> None:
+        """Let commits pass again."""
+        self.commit_faults.clear()
+
     async def refuse(self) -> int:
         """Refuse connections, and cut those there are; return how many."""
         if self._listener is not None:
