@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from django_jobs.states import State
-from tests.processes.chaos import accounts, ends, excuses, lateness
+from tests.processes.chaos import accounts, ends, excuses, lateness, overlaps
 from tests.processes.chaos.ledger import ORDERED, Ledger
 from tests.processes.chaos.tasks import ATOMIC
 
@@ -170,6 +170,7 @@ CHECKS: list[Callable[[Ledger], Iterable[str]]] = [
     *ends.CHECKS,
     *excuses.CHECKS,
     *lateness.CHECKS,
+    *overlaps.CHECKS,
 ]
 
 

@@ -19,7 +19,8 @@ from tests.processes.chaos.report import Report
 from tests.processes.chaos.site import Site
 from tests.processes.chaos.watcher import Watcher
 
-#: Seconds in which all tasks must be done once there are no more faults.
+#: Seconds in which every worker must do something once there are no more faults, and
+#: then in which all tasks must be done.
 REST = 60.0
 
 
@@ -126,9 +127,15 @@ class Run:
     # -- rest ------------------------------------------------------------------------
 
     def _rest(self) -> None:
-        """End the producers, and let the workers finish what there is."""
+        """End the producers, and let the workers finish what there is.
+
+        Not before each of them has done something: none may be up and do nothing.
+        """
         self.journal.say("rest")
         connection.close()  # it may be one of those that were cut
+        begin = time.monotonic()
+        self.site.wait_for(lambda: not self.site.idle_since(begin), REST)
+        self.report.note("idle_at_rest", sorted(self.site.idle_since(begin)))
         problems = [producer.close(30) for producer in self.site.producers]
         self.report.note("bad_stops", problems)
         if not self.site.wait_for(lambda: not Task.objects.exists(), REST):

@@ -120,15 +120,24 @@ class Site:
         self._must(lambda: all(host.is_ready for host in self.hosts), "workers start")
         for producer in self.producers:
             producer.start()
-        self._must(self._has_run_everywhere, "every worker runs something")
+        begin = time.monotonic()
+        self._must(
+            lambda: not self.idle_since(begin), "every worker comes to an end of a task"
+        )
 
     def _must(self, what: Callable[[], object], words: str) -> None:
         if not self.wait_for(what, START):
             raise RuntimeError(f"not within {START:g} s: {words}")
 
-    def _has_run_everywhere(self) -> bool:
-        runs = audit.read_runs(self.nursery.folder / audit.RUNS)
-        return {host.name for host in self.hosts} <= {line.host for line in runs}
+    def idle_since(self, since: float) -> set[str]:
+        """Return the hosts that have ended nothing that they began since then."""
+        begun, at_work = set(), set()
+        for line in audit.read_runs(self.nursery.folder / audit.RUNS):
+            if line.event == "start" and line.time >= since:
+                begun.add((line.key, line.lease))
+            if line.event == "end" and (line.key, line.lease) in begun:
+                at_work.add(line.host)
+        return {host.name for host in self.hosts} - at_work
 
     def stop_pooler(self) -> None:
         if self.bouncer is not None:
