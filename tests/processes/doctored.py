@@ -10,7 +10,7 @@ from tests.processes.chaos import checker, tasks
 from tests.processes.chaos.audit import ProducedLine, RunLine
 from tests.processes.chaos.journal import EVERYWHERE, Blow, Journal, Strike
 from tests.processes.chaos.ledger import Ledger
-from tests.processes.chaos.rows import LOST, Answer, Record, Row, Rows
+from tests.processes.chaos.rows import LOST, Answer, Gone, Record, Row, Rows
 
 
 def produced(event: str, key: str = "a", **more: Any) -> ProducedLine:
@@ -20,6 +20,7 @@ def produced(event: str, key: str = "a", **more: Any) -> ProducedLine:
         "time": 1.0,
         "error": "-",
         "task": tasks.plain.name,
+        "by": "producer1",
         **more,
     }
     return ProducedLine(event=event, key=key, **values)
@@ -71,6 +72,7 @@ def ledger(
     *lines: ProducedLine | RunLine,
     rows: list[Row] | None = None,
     records: list[Record] | None = None,
+    pruned: list[Gone] | None = None,
     effects: list[str] | None = None,
     orders: set[str] | None = None,
     **more: Any,
@@ -81,6 +83,7 @@ def ledger(
         Rows(
             [row()] if rows is None else rows,
             records or [],
+            pruned or [],
             Counter(effects or []),
             orders or set(),
         ),
@@ -107,10 +110,11 @@ DOOMED = row(
 REVOKED = row(state=State.REVOKED, attempt=0, returned=None)
 UNKNOWN = {**DEAD, "name": tasks.FORGOTTEN, "reason": Reason.UNKNOWN_TASK}
 FLEETING = produced("try", task=tasks.fleeting.name), produced("ack")
+GONE = Gone("id of a", "a", was_due=True)
 #: A second run: the first one counts as a crash.
 AGAIN = (
-    run("start", lease=2, attempt=2, time=9.0),
-    run("end", lease=2, attempt=2, time=9.5),
+    run("start", lease=2, attempt=2, time=7.0),
+    run("end", lease=2, attempt=2, time=7.5),
 )
 SECOND = row(lease=2, attempt=2, crashes=1)
 FAILED = [failure(1), failure(2, verdict=Verdict.FAILED, finished=6.0)]

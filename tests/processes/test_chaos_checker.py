@@ -20,6 +20,7 @@ from tests.processes.doctored import (
     ENQUEUED,
     FAILED,
     FLEETING,
+    GONE,
     LEASE_LOST,
     RAISED,
     REVOKED,
@@ -38,6 +39,8 @@ from tests.processes.doctored import (
     row,
     run,
 )
+
+REQUESTED = produced("revoked", kind="requested", time=2.5)
 
 
 def test_nothing_is_found_where_all_is_well() -> None:
@@ -170,9 +173,47 @@ def test_nothing_is_found_where_all_is_well() -> None:
                 rows=[DOOMED],
             ),
         ),
-        ("miscounted", ledger(*FLEETING, *RUN, rows=[])),
-        ("miscounted", ledger(*ENQUEUED, *RUN, pruned=1)),
-        ("lost", ledger(*FLEETING, rows=[], pruned=1)),
+        (
+            "requeued_in_vain",  # run again once, and put back twice
+            ledger(
+                *(*ENQUEUED, *RAISED),
+                *(produced("requeueing", time=4.1), produced("requeued", time=4.2)),
+                *(produced("requeueing", time=5.3), produced("requeued", time=5.4)),
+                rows=[DOOMED],
+            ),
+        ),
+        (
+            "run_when_it_was_to_stop",
+            ledger(
+                *(*ENQUEUED, *RUN, *AGAIN),
+                *(produced("revoking", time=2.4), REQUESTED),
+                rows=[SECOND],
+                records=LEASE_LOST,
+                journal=journal(hit()),
+            ),
+        ),
+        (
+            "run_when_it_was_to_stop",
+            ledger(
+                *(*ENQUEUED, run("start", time=3.0), run("end", time=3.1), *AGAIN),
+                *(produced("revoking", time=2.4), REQUESTED),
+                rows=[SECOND],
+            ),
+        ),
+        ("lost", ledger(*FLEETING, *RUN, rows=[])),
+        ("lost", ledger(*FLEETING, *RUN, rows=[], journal=journal(hit()))),
+        ("miscounted", ledger(*FLEETING, *RUN, pruned=[GONE])),
+        ("miscounted", ledger(*FLEETING, *RUN, rows=[], pruned=[GONE, GONE])),
+        (
+            "miscounted",
+            ledger(*FLEETING, *RUN, rows=[], pruned=[GONE], said_pruned=2),
+        ),
+        ("wrongly_pruned", ledger(*ENQUEUED, *RUN, rows=[], pruned=[GONE])),
+        (
+            "wrongly_pruned",
+            ledger(*FLEETING, *RUN, rows=[], pruned=[replace(GONE, was_due=False)]),
+        ),
+        ("never_run", ledger(*FLEETING, rows=[], pruned=[GONE])),
         ("unexcused_starts", ledger(*ENQUEUED, *RUN, *AGAIN, rows=[SECOND])),
         (
             "unexcused_starts",  # two leases overlap
@@ -212,7 +253,7 @@ def test_what_a_successful_task_enqueues_counts_as_acknowledged() -> None:
 def test_an_end_more_than_one_is_a_duplicate_unless_it_is_atomic() -> None:
     twice = *ENQUEUED, *RUN, *AGAIN
     assert checker.numbers(ledger(*twice))["duplicated"] == 1
-    pruned = ledger(*FLEETING, *RUN, *AGAIN, rows=[], pruned=1)
+    pruned = ledger(*FLEETING, *RUN, *AGAIN, rows=[], pruned=[GONE])
     assert checker.numbers(pruned)["duplicated"] == 1
     second = replace(SECOND, name=tasks.atomic.name)
     atomic = ledger(
@@ -238,19 +279,36 @@ def test_an_end_more_than_one_is_a_duplicate_unless_it_is_atomic() -> None:
             rows=[row(**UNKNOWN, attempt=1, crashes=1)],
             records=[record()],
         ),
-        ledger(*FLEETING, *RUN, rows=[], pruned=1),
-        ledger(*FLEETING, *RUN, rows=[], is_pruned_surely=False),
+        ledger(*FLEETING, *RUN, rows=[], pruned=[GONE], said_pruned=1),
+        ledger(*FLEETING, *RUN, rows=[], pruned=[GONE], said_pruned=0),
+        ledger(
+            *(FLEETING[0], produced("ack", time=2.5), *RUN),
+            rows=[],
+            pruned=[GONE, GONE],
+        ),
         ledger(
             *(*FLEETING, *RUN, produced("revoked", kind=tasks.MISSING)),
             rows=[],
-            pruned=1,
+            pruned=[GONE],
         ),
         ledger(
             *(*ENQUEUED, *RUN),
             rows=[row(**CRASHED)],
             records=CRASHES,
         ),
-        ledger(*ENQUEUED, run("start", time=8.0), run("end", time=9.0)),
+        ledger(
+            *(*ENQUEUED, *RAISED),
+            *(produced("requeueing", by="b", time=5.2), produced("try", "b", by="b")),
+            *(produced("requeueing", time=4.1), produced("requeued", time=4.2)),
+            rows=[DOOMED],
+            records=FAILED,
+        ),
+        ledger(*ENQUEUED, *RUN, produced("revoking", time=2.4), REQUESTED),
+        ledger(
+            *(*ENQUEUED, run("start", time=3.0), run("end", time=3.5)),
+            *(produced("revoking", time=2.4), REQUESTED),
+        ),
+        ledger(*ENQUEUED, run("start", time=3.9), run("end", time=9.0)),
     ],
     ids=[
         "doomed",
@@ -260,18 +318,14 @@ def test_an_end_more_than_one_is_a_duplicate_unless_it_is_atomic() -> None:
         "unknown and claimed",
         "pruned",
         "told not",
+        "enqueued again",
         "pruned before it was revoked",
         "crashes",
+        "somebody else was faster",
+        "asked to stop, and done",
+        "claimed when it was asked to stop",
         "in time",
     ],
 )
 def test_ends_that_are_right(one: Ledger) -> None:
     assert found(one) == {}
-
-
-def test_lateness_is_measured_outside_of_faults() -> None:
-    late = *ENQUEUED, run("start", time=100.0), run("end", time=100.5)
-    assert "late" in found(ledger(*late))
-    assert "late" in found(ledger(*late, journal=journal(hit())))
-    away = hit(is_outage=True, began=2.0, ended=95.0, reached=95.0)
-    assert found(ledger(*late, journal=journal(away))) == {}

@@ -77,8 +77,8 @@ def test_a_second_run_is_excused_by_the_death_of_the_first_one(
 
 def test_a_second_run_is_excused_by_the_failure_of_the_first_one() -> None:
     flaky = row(lease=2, attempt=2, name=tasks.flaky.name)
-    twice = *ENQUEUED, run("start"), run("raise"), *AGAIN
-    assert found(ledger(*twice, rows=[flaky], records=[failure()])) == {}
+    twice = *ENQUEUED, run("start"), run("raise", time=6.0), *AGAIN
+    assert found(ledger(*twice, rows=[flaky], records=[failure(finished=6.1)])) == {}
 
 
 def test_a_limit_excuses_only_a_run_that_could_be_killed_for_it() -> None:
@@ -192,5 +192,5 @@ def test_as_many_duplicates_are_allowed_as_runs_were_under_way() -> None:
     assert checker.numbers(ledger(*lines))["duplicates_allowed"] == 0
     struck = ledger(*lines, journal=journal(hit("worker1"), hit("worker1")))
     assert checker.numbers(struck)["duplicates_allowed"] == 1
-    death = Death("worker1", 7, "70", 9.2)
+    death = Death("worker1", 7, "70", 7.2)
     assert checker.numbers(ledger(*lines, deaths=[death]))["duplicates_allowed"] == 1

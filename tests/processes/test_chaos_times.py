@@ -57,7 +57,7 @@ def test_recovery_is_counted_from_the_death_without_outages() -> None:
     outage = hit(is_outage=True, began=4.0, ended=6.0, reached=6.0)
     deaths = [Death("worker1", 7, "70", 1.0), Death("worker1", 7, "70", 3.0)]
     [recovery] = recoveries(one, deaths, journal(outage))
-    assert (recovery.died, recovery.again, recovery.seconds) == (3.0, 9.0, 4.0)
+    assert (recovery.died, recovery.again, recovery.seconds) == (3.0, 7.0, 2.0)
     assert list(recoveries(one, deaths[:1], journal(outage))) == []
     namesake = [Death("worker1", 7, "71", 3.0)]
     assert list(recoveries(one, namesake, journal(outage))) == []
@@ -84,8 +84,9 @@ def test_recoveries_are_told_as_they_were_measured() -> None:
 def test_the_first_completion_after_a_restart_is_of_a_run_begun_since() -> None:
     one = ledger(*ENQUEUED, *RUN, *AGAIN)
     crash = hit(fault="crash_server", began=2.2, ended=2.5, reached=2.5)
-    assert list(returns(one, journal(crash, hit()))) == [7.0]
-    later = hit(fault="fail_over", began=9.2, ended=9.3, reached=9.3)
+    assert list(returns(one, journal(crash, hit("worker2")))) == [5.0]
+    assert not list(returns(one, journal(crash, hit(began=2.6, ended=3.0))))
+    later = hit(fault="fail_over", began=7.2, ended=7.3, reached=7.3)
     assert list(returns(one, journal(later))) == []
 
 

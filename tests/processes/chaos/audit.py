@@ -55,6 +55,7 @@ class ProducedLine(NamedTuple):
     time: float  #: monotonic
     error: str
     task: str  #: its name
+    by: str  #: the producer
 
 
 def note_run(event: str, key: str, lease: int, attempt: int) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from django_jobs.states import State
 from tests.processes.chaos import accounts, ends, excuses, lateness, overlaps
 from tests.processes.chaos.ledger import ORDERED, Ledger
-from tests.processes.chaos.tasks import ATOMIC
+from tests.processes.chaos.tasks import ATOMIC, fleeting
 
 #: Seconds by which two clocks of one machine may differ in their last digit.
 GRAIN = 0.02
@@ -35,7 +35,7 @@ def numbers(ledger: Ledger) -> dict[str, int]:
         "dead_letters": sum(row.table == "DeadLetter" for row in ledger.database.rows),
         "revoked": states[State.REVOKED],
         "requeued": sum(line.event == "requeued" for line in ledger.produced),
-        "pruned": ledger.pruned,
+        "pruned": len(ledger.database.pruned),
         "runs": sum(line.event == "start" for line in ledger.runs),
     }
 
@@ -75,10 +75,31 @@ def doubled(ledger: Ledger) -> Iterable[str]:
 
 
 def miscounted(ledger: Ledger) -> Iterable[str]:
-    """Enqueued is not what the three tables have and what was pruned."""
-    missing, pruned = len(ledger.missing), ledger.pruned
-    if pruned > missing or (pruned < missing and ledger.is_pruned_surely):
-        yield f"{missing} are gone, {pruned} were pruned"
+    """Pruned twice, or there as well, or by less than they say who prune.
+
+    So every task that was enqueued is in one of the three tables, or was pruned.
+    """
+    times = Counter(gone.key for gone in ledger.database.pruned)
+    for key, count in times.items():
+        if count + len(ledger.places.get(key, ())) > 1 and not _may_return(ledger, key):
+            yield f"{key} was pruned {count} times, and is in {ledger.places.get(key)}"
+    if ledger.said_pruned > (really := len(ledger.database.pruned)):
+        yield f"{ledger.said_pruned} are said to be pruned, {really} were"
+
+
+def _may_return(ledger: Ledger, key: str) -> bool:
+    """Was it perhaps enqueued again after it was pruned, its answer being lost?"""
+    tried = ledger.tried.get(key)
+    told = ledger.events["ack"].get(key) or ledger.events["fail"].get(key)
+    kept = fleeting.options.result_retention or 0.0
+    return tried is None or told is None or told.time - tried.time > kept
+
+
+def wrongly_pruned(ledger: Ledger) -> Iterable[str]:
+    """Deleted before its time, or of a kind that is kept."""
+    for gone in ledger.database.pruned:
+        if not gone.was_due or ledger.name_of(gone.key) != fleeting.name:
+            yield gone.key
 
 
 def atomic_duplicated(ledger: Ledger) -> Iterable[str]:
@@ -109,6 +130,7 @@ def never_run(ledger: Ledger) -> Iterable[str]:
     for row in ledger.database.rows:
         if row.state == State.SUCCESSFUL and row.key not in ended:
             yield row.key
+    yield from ledger.missing - ended
 
 
 def run_twice_in_a_lease(ledger: Ledger) -> Iterable[str]:
@@ -158,6 +180,7 @@ CHECKS: list[Callable[[Ledger], Iterable[str]]] = [
     unexpected,
     doubled,
     miscounted,
+    wrongly_pruned,
     atomic_duplicated,
     atomic_torn,
     torn_transactions,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import inf
 
 from django_jobs.conf import conf
 from django_jobs.states import LIVE_STATES, RESULT_STATES, Reason, State
 from tests.processes.chaos.ledger import Ledger
 from tests.processes.chaos.rows import Row
+from tests.processes.chaos.runs import runs_by_key
 from tests.processes.chaos.tasks import FORGOTTEN, MISSING, deadly, doomed, flaky
 
 #: States of the rows of a table.
@@ -111,13 +113,33 @@ def revoked_in_vain(ledger: Ledger) -> Iterable[str]:
                 yield f"{key} started after that"
 
 
+def run_when_it_was_to_stop(ledger: Ledger) -> Iterable[str]:
+    """Put back to work after its worker was asked to end it.
+
+    What was claimed by then may still begin, once, where nothing ran at that moment.
+    """
+    runs = runs_by_key(ledger)
+    for key, line in ledger.events["revoked"].items():
+        if line.kind == "requested":
+            begun = [run for run in runs.get(key, []) if run.first.time <= line.time]
+            after = len(runs.get(key, [])) - len(begun)
+            was_running = any(run.last.time > line.time for run in begun)
+            host = begun[-1].first.host if begun else ""
+            is_stopped = ledger.journal.is_blind(host, line.time)
+            if after > (0 if was_running and not is_stopped else 1):
+                yield f"{key} {after} times"
+
+
 def requeued_in_vain(ledger: Ledger) -> Iterable[str]:
-    """Put back to work, and not run again."""
-    for key in ledger.events["requeued"]:
-        row, asked = ledger.row(key), ledger.events["requeueing"][key].time
-        has_run = any(start.time > asked for start in ledger.starts.get(key, ()))
-        if not has_run and row is not None and row.reason != Reason.CRASHES:
-            yield key
+    """Put back to work, and not run again before that could be done once more."""
+    for key, asked in ledger.answered("requeueing", "requeued").items():
+        asked.sort(key=lambda each: each[1].time)
+        row, starts = ledger.row(key), ledger.starts.get(key, ())
+        bounds = [answer.time for _, answer in asked[1:]] + [inf]
+        for (ask, _), bound in zip(asked, bounds, strict=True):
+            has_run = any(ask.time < start.time < bound for start in starts)
+            if not has_run and row is not None and row.reason != Reason.CRASHES:
+                yield key
 
 
 CHECKS: list[Callable[[Ledger], Iterable[str]]] = [
@@ -127,5 +149,6 @@ CHECKS: list[Callable[[Ledger], Iterable[str]]] = [
     never_started,
     wrong_answers,
     revoked_in_vain,
+    run_when_it_was_to_stop,
     requeued_in_vain,
 ]

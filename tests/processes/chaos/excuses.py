@@ -61,7 +61,7 @@ class Excuses:
         return (
             self._has_failed(run, again)
             or self._has_died(run, again)
-            or self._was_limited(run, again)
+            or self.was_limited(run, again)
         )
 
     def _has_failed(self, run: Run, again: Run) -> bool:
@@ -88,7 +88,7 @@ class Excuses:
             for death in self._deaths.get(run.first.host, ())
         )
 
-    def _was_limited(self, run: Run, again: Run) -> bool:
+    def was_limited(self, run: Run, again: Run) -> bool:
         """Was its process killed for the limit of a run in it?
 
         That one has written nothing since; its neighbours may have ended just before.
@@ -97,6 +97,14 @@ class Excuses:
         if limit is None or not run.first.time <= limit <= again.first.time:
             return False
         return not run.is_over or limit <= self._open_until(run)
+
+    def was_lost(self, run: Run, again: Run) -> bool:
+        """May its worker have died, or lost its lease, before all was stored?"""
+        until = self._open_until(run, again)
+        return bool(self._strikes_upon(run, again)) or any(
+            death.is_whole and run.first.time <= death.time <= until
+            for death in self._deaths.get(run.first.host, ())
+        )
 
     def _open_until(self, run: Run, again: Run | None = None) -> float:
         """Return until when its outcome may not have been stored.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
@@ -50,6 +50,8 @@ class Strike:
     #: How often it hit something; a strike without a hit did nothing.
     hits: int = 0
     blows: list[Blow] = field(default_factory=list)
+    #: Hosts that it was aimed at, whether they had something to be hit or not.
+    targets: set[str] = field(default_factory=set)
 
     def hit(self, *hosts: str, times: int = 1) -> None:
         """Note that something was hit: these hosts, or all when none is named."""
@@ -66,9 +68,42 @@ class Strike:
         elif times:
             yield self.began, self.ended + self.aftermath
 
+    def is_on(self, host: str) -> bool:
+        """Did it hit something, and was it aimed at a host as well?"""
+        hosts = self.targets | {blow.host for blow in self.blows}
+        return self.hits > 0 and bool(hosts & {host, EVERYWHERE})
+
     def touches(self, host: str, start: float, end: float) -> bool:
         """Could it be felt on a host between two times?"""
         return any(began <= end and over >= start for began, over in self.windows(host))
+
+
+#: From when to when, monotonic.
+Span = tuple[float, float]
+
+
+def union(spans: Iterable[Span]) -> list[Span]:
+    """Return spans that do not touch, in order."""
+    found: list[Span] = []
+    for begin, stop in sorted(spans):
+        if found and begin <= found[-1][1]:
+            found[-1] = found[-1][0], max(stop, found[-1][1])
+        elif stop > begin:
+            found.append((begin, stop))
+    return found
+
+
+def intersection(many: Sequence[list[Span]]) -> list[Span]:
+    """Return what all lists of spans have in common."""
+    common = many[0]
+    for spans in many[1:]:
+        both = [
+            (max(one[0], other[0]), min(one[1], other[1]))
+            for one in common
+            for other in spans
+        ]
+        common = [(begin, stop) for begin, stop in both if stop > begin]
+    return common
 
 
 @dataclass(slots=True)
@@ -77,6 +112,8 @@ class Journal:
 
     began: float = field(default_factory=time.monotonic)
     strikes: list[Strike] = field(default_factory=list)
+    #: The hosts of the workers.
+    workers: list[str] = field(default_factory=list)
 
     def say(self, words: str) -> None:
         """Tell who watches how far the run is."""
@@ -97,14 +134,37 @@ class Journal:
         return found
 
     def away(self, start: float, end: float) -> float:
-        """Return for how long between two times the database was out of reach."""
-        total, last = 0.0, start
-        for strike in sorted(self.strikes, key=lambda each: each.began):
-            if strike.is_outage:
-                begin, stop = max(strike.began, last), min(strike.reached, end)
-                if stop > begin:
-                    total, last = total + stop - begin, stop
-        return total
+        """Return for how long between two times no worker had the database in reach."""
+        hosts = self.workers or [EVERYWHERE]
+        cut_off = [self._cut_off(host, start, end) for host in hosts]
+        return sum(stop - begin for begin, stop in intersection(cut_off))
+
+    def _cut_off(self, host: str, start: float, end: float) -> list[Span]:
+        """Return when a host had no database in reach, or was stopped."""
+        spans = [
+            (max(strike.began, start), min(strike.reached, end))
+            for strike in self.strikes
+            if (strike.is_outage or strike.is_blinding) and strike.is_on(host)
+        ]
+        return union(spans)
+
+    def unwell(self, hosts: Iterable[str], start: float, end: float) -> float:
+        """Return for how long between two times a fault was felt on some host."""
+        spans = [
+            (max(began, start), min(over, end))
+            for strike in self.strikes
+            if strike.harm is not Harm.NOBODY
+            for host in hosts
+            for began, over in strike.windows(host)
+        ]
+        return sum(stop - begin for begin, stop in union(spans))
+
+    def is_blind(self, host: str, time: float) -> bool:
+        """Was the worker of a host kept from noticing that its lease was over?"""
+        return any(
+            strike.is_blinding and strike.touches(host, time, time)
+            for strike in self.strikes
+        )
 
     def touching(
         self, host: str, start: float, end: float, *harms: Harm
@@ -121,6 +181,18 @@ class Journal:
             for strike in self.strikes
             if strike.harm is not Harm.NOBODY
             for host in {blow.host for blow in strike.blows}
+        )
+
+    def is_disturbed(self, by_all_but: Strike, start: float, end: float) -> bool:
+        """Did all workers feel another fault between two times?"""
+        others = [
+            strike
+            for strike in self.strikes
+            if strike is not by_all_but and strike.harm is not Harm.NOBODY
+        ]
+        hosts = self.workers or [EVERYWHERE]
+        return all(
+            any(strike.touches(host, start, end) for strike in others) for host in hosts
         )
 
     def is_calm(self, host: str, start: float, end: float) -> bool:

@@ -12,8 +12,10 @@ from tests.processes.chaos.audit import ProducedLine, RunLine
 from tests.processes.chaos.hosts import Death
 from tests.processes.chaos.journal import Journal
 from tests.processes.chaos.rows import Record, Row, Rows
-from tests.processes.chaos.tasks import CHILD, deadly, fleeting, outbox
+from tests.processes.chaos.tasks import CHILD, deadly, outbox
 
+#: What a producer asked for, and what it was answered.
+Answered = tuple[ProducedLine, ProducedLine]
 #: Ways of a producer: the transaction is rolled back; it holds an order as well.
 UNDONE, ORDERED = "undone", "ordered"
 
@@ -27,9 +29,8 @@ class Ledger:
     database: Rows
     deaths: list[Death] = field(default_factory=list)
     journal: Journal = field(default_factory=lambda: Journal(0.0))
-    #: Rows that prunings say they deleted; could one have deleted and not said so?
-    pruned: int = 0
-    is_pruned_surely: bool = True
+    #: How many results those who prune say that they deleted.
+    said_pruned: int = 0
     #: How many times longer a second is on this machine.
     second: float = 1.0
     events: dict[str, dict[str, ProducedLine]] = field(init=False)
@@ -77,12 +78,18 @@ class Ledger:
 
     @property
     def missing(self) -> set[str]:
-        """Keys of which there is no row, and which may have been pruned."""
-        return {
-            key
-            for key in self.ended - set(self.places)
-            if key in self.tried and self.tried[key].task == fleeting.name
-        }
+        """Keys of which the result was pruned, as the database says."""
+        return {gone.key for gone in self.database.pruned}
+
+    def answered(self, ask: str, answer: str) -> dict[str, list[Answered]]:
+        """Return by key what producers asked for, each with the answer that it got."""
+        found, asked = defaultdict(list), {}
+        for line in self.produced:
+            if line.event == ask:
+                asked[line.by, line.key] = line
+            elif line.event == answer and (line.by, line.key) in asked:
+                found[line.key].append((asked.pop((line.by, line.key)), line))
+        return found
 
     def row(self, key: str) -> Row | None:
         return next(iter(self.places.get(key, ())), None)

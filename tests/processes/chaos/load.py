@@ -171,7 +171,8 @@ class Producer:
 
     def _note(self, event: str, key: str, answer: str = "-") -> None:
         now = time.monotonic()
-        audit.write_line(self._path, event, key, answer, now, now, "-", "-")
+        words = event, key, answer, now, now, "-", "-", self.name
+        audit.write_line(self._path, *words)
 
     # -- what to enqueue -------------------------------------------------------------
 
@@ -216,7 +217,7 @@ class Producer:
         now = time.monotonic()
         for call in calls:
             name = call.signature.definition.name
-            words = event, call.key, way, now + call.delay, now, error, name
+            words = event, call.key, way, now + call.delay, now, error, name, self.name
             audit.write_line(self._path, *words)
 
 

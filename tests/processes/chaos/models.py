@@ -28,3 +28,17 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class Pruned(models.Model):
+    """Written by a trigger, in the transaction that deletes a result."""
+
+    task_id = models.CharField(max_length=36)
+    args = models.TextField()
+    was_due = models.BooleanField()
+
+    class Meta:
+        app_label = "chaos"
+
+    def __str__(self) -> str:
+        return self.task_id

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 from tests.processes.chaos.excuses import LINGER
-from tests.processes.chaos.journal import Harm
+from tests.processes.chaos.journal import Harm, union
 from tests.processes.chaos.ledger import Ledger
 from tests.processes.chaos.runs import Run, runs_by_key
 from tests.processes.chaos.site import LEASE
@@ -57,25 +57,20 @@ def idle_hosts(ledger: Ledger) -> Iterator[str]:
     for host, begun in times.items():
         for last, following in pairwise(sorted(begun)):
             others = bisect_left(all_times, following) - bisect_left(all_times, last)
-            idle = following - last - _unwell(ledger, host, last, following)
+            idle = following - last - _pardoned(ledger, host, last, following)
             if others > BUSY and idle > IDLE * ledger.second:
                 yield f"{host} for {idle:.1f} s until {following}"
 
 
-def _unwell(ledger: Ledger, host: str, start: float, end: float) -> float:
-    """Return for how long between two times a host could not work, for a reason."""
-    total, last = 0.0, start
-    windows = sorted(
-        window
+def _pardoned(ledger: Ledger, host: str, start: float, end: float) -> float:
+    """Return for how long between two times a host had a reason to do nothing."""
+    spans = [
+        (max(began, start), min(over + START, end))
         for strike in ledger.journal.strikes
         if strike.harm is not Harm.NOBODY
-        for window in strike.windows(host)
-    )
-    for began, over in windows:
-        begin, stop = max(began, last), min(over + START, end)
-        if stop > begin:
-            total, last = total + stop - begin, stop
-    return total
+        for began, over in strike.windows(host)
+    ]
+    return sum(stop - begin for begin, stop in union(spans))
 
 
 CHECKS: list[Callable[[Ledger], Iterable[str]]] = [overlapping_leases, idle_hosts]

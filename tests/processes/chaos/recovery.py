@@ -94,11 +94,14 @@ def figures(seconds: Sequence[float]) -> dict[str, float]:
 
 
 #: Faults after which the server takes connections again at a moment that is known.
-RETURNS = ("crash_server", "restart_server", "server_away", "fail_over")
+RETURNS = ("crash_server", "restart_server", "server_away", "long_away", "fail_over")
 
 
 def returns(ledger: Ledger, journal: Journal) -> Iterator[float]:
-    """Yield the time from each return of the server to the end of a run begun since."""
+    """Yield the time from each return of the server to the end of a run begun since.
+
+    Where all workers felt another fault meanwhile, that says nothing.
+    """
     ends = sorted(
         (line.time, line.key, line.lease) for line in ledger.runs if line.event == "end"
     )
@@ -111,7 +114,8 @@ def returns(ledger: Ledger, journal: Journal) -> Iterator[float]:
         if strike.fault in RETURNS:
             for at, key, lease in ends[bisect_right(ends, (strike.reached,)) :]:
                 if began.get((key, lease), 0.0) > strike.reached:
-                    yield at - strike.reached
+                    if not journal.is_disturbed(strike, strike.reached, at):
+                        yield at - strike.reached
                     break
 
 

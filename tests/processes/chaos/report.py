@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from tests.processes.chaos import checker, leftovers, recovery
-from tests.processes.chaos.journal import Harm
 from tests.processes.chaos.ledger import Ledger, read_ledger
 from tests.processes.chaos.rows import read_rows
 from tests.processes.chaos.site import LEASE, RESCUE, Site
@@ -16,6 +15,9 @@ from tests.processes.chaos.watcher import Watcher
 
 #: Seconds in which a task that was taken back runs again.
 TURN = 2.0
+#: Seconds in which a task comes to an end once the database is back, and what is added
+#: to that where a second takes twice as long: processes have to be started, too.
+BACK, SLOWER_BACK = 1.0, 2.0
 #: How much longer than on an idle machine a second may be, at most.
 SLOWEST_SECOND = 3.0
 #: What a run must have done to say something: tasks per second, in all, and seconds
@@ -48,8 +50,9 @@ class Report:
         ledger = read_ledger(
             site.nursery.folder, read_rows(), site.deaths, site.journal
         )
-        ledger.pruned, told_all = pruned(site)
-        ledger.is_pruned_surely = told_all
+        ledger.said_pruned = site.counts["pruned"] + sum(
+            leftovers.counted(site, "pruned", "tasks")
+        )
         # A second on an idle machine takes longer on a busy one.
         busy = watcher.load / (os.cpu_count() or 1)
         ledger.second = min(max(1.0, busy), SLOWEST_SECOND)
@@ -65,12 +68,16 @@ class Report:
         site, second = self.site, ledger.second
         times = [*recovery.recoveries(ledger, ledger.deaths, site.journal)]
         limit = LEASE + RESCUE + TURN + second
-        slow = [each for each in times if each.seconds > limit]
-        self.note("slow_recovery", [" ".join(map(str, each)) for each in slow])
+        late = [each for each in times if each.seconds > limit]
+        self.note("slow_recovery", [" ".join(map(str, each)) for each in late])
         if watcher.longest > RESCUE + second:
             self.note("held_by_the_dead", [f"{watcher.longest:.1f} s"])
         hurt = recovery.hurt_neighbours(ledger, site.killings, site.journal)
         self.note("hurt_neighbours", hurt)
+        back = [*recovery.returns(ledger, site.journal)]
+        back_limit = BACK + SLOWER_BACK * (second - 1.0)
+        slow = [f"{seconds:.1f} s" for seconds in back if seconds > back_limit]
+        self.note("slow_return", slow)
         plain = limit - second + 1.0
         recovered = recovery.figures([each.seconds for each in times])
         self.values |= {
@@ -79,9 +86,8 @@ class Report:
             "recovery_s": recovered,
             "recovery_limit_s": round(limit, 2),
             "recovery_over_plain_limit": sum(each.seconds > plain for each in times),
-            "back_to_work_s": recovery.figures(
-                [*recovery.returns(ledger, site.journal)]
-            ),
+            "back_to_work_s": recovery.figures(back),
+            "back_to_work_limit_s": round(back_limit, 2),
             "killings_judged": len(
                 recovery.judged(ledger, site.killings, site.journal)
             ),
@@ -130,11 +136,3 @@ def too_little(
         yield "nothing struck"
     elif sum(hits.values()) < max(1.0, seconds / RARELY):
         yield f"of {len(hits)} faults only {sum(hits.values())} strikes hit something"
-
-
-def pruned(site: Site) -> tuple[int, bool]:
-    """Return how many results are said to be pruned, and whether all of it was said."""
-    told = site.counts["pruned"] + sum(leftovers.counted(site, "pruned", "tasks"))
-    # Between its commit and its word a worker may have died, or lost the answer.
-    may_hide = any(each.harm is Harm.HOSTS for each in site.journal.strikes)
-    return told, not (may_hide or site.counts["failed_prunes"])

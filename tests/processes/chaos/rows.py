@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from django_jobs.exceptions import WorkerLost
 from django_jobs.models import Attempt, DeadLetter, Result, Task
 from django_jobs.states import REFUNDED_VERDICTS, Verdict
 from django_jobs.store import get_store
-from tests.processes.chaos.models import Effect, Order
+from tests.processes.chaos.models import Effect, Order, Pruned
 
 #: Seconds by which the clocks of the database and of the machine may drift apart.
 DRIFT = 0.5
@@ -76,11 +77,21 @@ LOST = f"{WorkerLost.__module__}.{WorkerLost.__qualname__}"
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """A result that was deleted."""
+
+    id: str
+    key: str
+    was_due: bool  #: was its retention over?
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """What the database says at the end."""
 
     rows: list[Row]
     records: list[Record]
+    pruned: list[Gone]
     effects: Counter[str]
     orders: set[str]
 
@@ -91,9 +102,16 @@ def read_rows() -> Rows:
     return Rows(
         rows=[*_of(Task, epoch), *_of(Result, epoch), *_of(DeadLetter, epoch)],
         records=list(_records(epoch)),
+        pruned=list(_pruned()),
         effects=Counter(Effect.objects.values_list("key", flat=True)),
         orders=set(Order.objects.values_list("key", flat=True)),
     )
+
+
+def _pruned() -> Iterator[Gone]:
+    for each in Pruned.objects.iterator():
+        task_id = str(uuid.UUID(each.task_id))
+        yield Gone(task_id, json.loads(each.args)[0], each.was_due)
 
 
 def _records(epoch: float) -> Iterator[Record]:

@@ -17,6 +17,7 @@ from tests.processes.chaos.journal import Strike
 from tests.processes.chaos.plan import Step, make_plan
 from tests.processes.chaos.report import Report
 from tests.processes.chaos.site import Site
+from tests.processes.chaos.triggers import note_what_is_pruned
 from tests.processes.chaos.watcher import Watcher
 
 #: Seconds in which every worker must do something once there are no more faults, and
@@ -51,6 +52,7 @@ class Run:
     def run(self) -> dict[str, Any]:
         """Return the verdict."""
         call_command("migrate", run_syncdb=True, verbosity=0)
+        note_what_is_pruned()
         self.site.build()
         self._introduce()
         self.site.start()

@@ -110,6 +110,7 @@ class Site:
             )
         if self._can_pool():
             self._add_pooled_host()
+        self.journal.workers = [host.name for host in self.hosts]
         settings = self._way_of(PRODUCERS)
         for number in range(1, self.size.producers + 1):
             self.producers.append(self._producer(f"producer{number}", settings))

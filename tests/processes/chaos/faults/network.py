@@ -24,8 +24,10 @@ class NetworkFault(Fault):
 
     def strike(self) -> None:
         network = self.site.network
+        names = self.choose()
+        self.record.targets.update(names)
         self.proxies = [
-            (name, proxy) for name in self.choose() for proxy in network.routes[name]
+            (name, proxy) for name in names for proxy in network.routes[name]
         ]
         for name, proxy in self.proxies:
             self.hit(name, times=network.call(self.spoil, proxy, name))
