@@ -183,6 +183,16 @@ def test_a_commit_passes_once_the_fault_is_disarmed(
     assert exchange(client(), b"commit") == b"commit"
 
 
+def test_the_server_sees_a_client_by_a_port_that_tells_its_host(
+    network: Network, client: Client, echo: Echo
+) -> None:
+    end = client()
+    assert exchange(end, b"x") == b"x"
+    [port] = network.hosts_by_port()
+    assert network.hosts_by_port() == {port: "host"}
+    assert port != end.getsockname()[1]
+
+
 def test_connections_are_cut_and_refused(network: Network, client: Client) -> None:
     end = client()
     assert exchange(end, b"x") == b"x"

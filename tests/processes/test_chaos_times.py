@@ -10,13 +10,14 @@ from django.db import OperationalError
 from tests.processes.chaos import tasks
 from tests.processes.chaos.hosts import Death, Killing
 from tests.processes.chaos.journal import Harm
+from tests.processes.chaos.leftovers import Holdings
 from tests.processes.chaos.recovery import (
     figures,
     hurt_neighbours,
     recoveries,
     returns,
 )
-from tests.processes.chaos.report import too_little
+from tests.processes.chaos.report import fewer, too_little
 from tests.processes.chaos.watcher import Watcher
 from tests.processes.doctored import (
     AGAIN,
@@ -39,17 +40,38 @@ from tests.processes.harness import wait_for
         ("nothing struck", 100, {}, 20),
         ("of 2 faults only 0 strikes hit", 100, {"reset": 0, "refuse": 0}, 20),
         ("only 2 strikes hit", 1000, {"reset": 2}, 300),
+        ("refuse struck 3 times, and never hit", 1000, {"reset": 9, "refuse": 0}, 20),
     ],
 )
 def test_a_run_in_which_too_little_happened_says_nothing(
     words: str, acked: int, hits: dict[str, int], seconds: float
 ) -> None:
     values = {"acked": acked, "finished": acked}
-    assert words in " ".join(too_little(values, hits, seconds))
+    strikes = dict.fromkeys(hits, 3)
+    assert words in " ".join(too_little(values, strikes, hits, seconds))
 
 
 def test_a_run_in_which_enough_happened_is_worth_something() -> None:
-    assert not list(too_little({"acked": 100, "finished": 100}, {"reset": 1}, 20))
+    values = {"acked": 100, "finished": 100}
+    assert not list(too_little(values, {"reset": 1}, {"reset": 1}, 20))
+    once_in_vain = {"reset": 1, "refuse": 2}, {"reset": 1, "refuse": 0}
+    assert not list(too_little(values, *once_in_vain, 20))
+
+
+def test_a_run_is_worth_nothing_below_the_numbers_that_were_asked_for() -> None:
+    counts = {"killed_children": 7}
+    assert not list(fewer(counts, {"killed_children": 7}))
+    assert list(fewer(counts, {"killed_children": 8})) == [
+        "killed_children: 7 of 8 at least"
+    ]
+    assert list(fewer(counts, {"failovers": 1}))
+
+
+def test_a_leak_of_a_worker_or_of_its_child_is_growth() -> None:
+    start = Holdings(descriptors=20, threads=8, of_a_child=10)
+    assert not Holdings(24, 9, 22).has_grown(start)
+    for more in (Holdings(25, 8, 10), Holdings(20, 10, 10), Holdings(20, 8, 23)):
+        assert more.has_grown(start)
 
 
 def test_recovery_is_counted_from_the_death_without_outages() -> None:

@@ -60,7 +60,10 @@ def run(options: argparse.Namespace, stack: ExitStack) -> dict[str, Any]:
     site = Site(nursery, server, size, journal)
     stack.callback(site.close)
     chosen = [FAULTS[name] for name in options.faults]
-    run = Run(site, chosen, options.seconds, str(options.seed), options.away)
+    run = Run(
+        *(site, chosen, options.seconds, str(options.seed), options.away),
+        floors=dict(options.at_least),
+    )
     words = {"database": server.kind, "seed": options.seed, "seconds": options.seconds}
     return {**words, **run.run()}
 
@@ -105,11 +108,24 @@ def read_options() -> argparse.Namespace:
         metavar="S",
         help="have the server, if it is ours, away once for so many seconds",
     )
+    parser.add_argument(
+        "--at-least",
+        type=_floor,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="a number of the report that makes it invalid when it is lower",
+    )
     parser.add_argument("--list-faults", action="store_true")
     parser.add_argument(
         "--keep", action="store_true", help="keep the folder with logs and databases"
     )
     return parser.parse_args()
+
+
+def _floor(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    return name, int(number)
 
 
 def _faults(text: str) -> list[str]:

@@ -11,10 +11,17 @@ from typing import NamedTuple
 
 from tests.processes.chaos.hosts import Host, Program
 from tests.processes.chaos.servers.sqlite import SQLite
-from tests.processes.chaos.site import Site
+from tests.processes.chaos.site import POOLER, PROCESSES, Site
 
 #: How many more there may be than at the start: a connection that comes and goes.
 MORE_DESCRIPTORS, MORE_THREADS = 4, 1
+#: The same of a child, which opens its connections as it needs them: on SQLite each
+#: of them has three files.
+MORE_OF_A_CHILD = 12
+#: Sessions of a worker: the parent claims and completes on two, beats on one, listens
+#: on one, and looks for a while on another; a child has one for threads, and one for
+#: what coroutines call in theirs.
+SESSIONS = 5 + 2 * PROCESSES
 #: Seconds in which what is left must go.
 PATIENCE = 15.0
 EVENT = re.compile(r"\bevent=(\w+)")
@@ -23,24 +30,32 @@ ERROR = re.compile(r"^[\w.]+(?:Error|Exception|Interrupt|Exit|Full|Lost)\b.*")
 
 
 class Holdings(NamedTuple):
-    """What the parent of a worker holds."""
+    """What a worker holds: its parent, and the one of its children that has most."""
 
     descriptors: int
     threads: int
+    of_a_child: int  #: descriptors
 
     @classmethod
     def of(cls, host: Host) -> Holdings:
-        process = Path("/proc") / str(host.worker)
-        with suppress(OSError):
-            names = [len(list((process / name).iterdir())) for name in ("fd", "task")]
-            return cls(*names)
-        return cls(0, 0)
+        children = [_count(pid, "fd") for pid in host.children()]
+        parent = host.worker
+        return cls(
+            _count(parent, "fd"), _count(parent, "task"), max(children, default=0)
+        )
 
     def has_grown(self, since: Holdings) -> bool:
         return (
             self.descriptors > since.descriptors + MORE_DESCRIPTORS
             or self.threads > since.threads + MORE_THREADS
+            or self.of_a_child > since.of_a_child + MORE_OF_A_CHILD
         )
+
+
+def _count(pid: int, what: str) -> int:
+    with suppress(OSError):
+        return len(list((Path("/proc") / str(pid) / what).iterdir()))
+    return 0
 
 
 def holdings(site: Site) -> dict[str, Holdings]:
@@ -58,6 +73,28 @@ def growth(site: Site, at_start: dict[str, Holdings]) -> list[str]:
 
     site.wait_for(lambda: not grown(), PATIENCE)
     return [f"{name} {now} since {at_start[name]}" for name, now in grown().items()]
+
+
+def crowds(site: Site) -> list[str]:
+    """Return which workers have more sessions than they have a use for."""
+    if not site.server.has_network:
+        return []
+    site.network.tell_servers()
+
+    def sessions() -> Counter[str]:
+        hosts = site.network.hosts_by_port()
+        return Counter(hosts.get(port, "") for port in site.server.client_ports())
+
+    def crowded() -> list[str]:
+        found = sessions()
+        names = [host.name for host in site.hosts if host.name != POOLER]
+        return [f"{name}: {found[name]}" for name in names if found[name] > SESSIONS]
+
+    site.wait_for(lambda: not crowded(), PATIENCE)
+    site.counts["most_sessions"] = max(
+        count for name, count in (sessions() | Counter({"none": 0})).items() if name
+    )
+    return crowded()
 
 
 def after_stop(site: Site) -> list[str]:

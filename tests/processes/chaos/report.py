@@ -23,6 +23,8 @@ SLOWEST_SECOND = 3.0
 #: What a run must have done to say something: tasks per second, in all, and seconds
 #: per strike that hit.
 LEAST_RATE, LEAST, RARELY = 1.0, 20, 30.0
+#: Strikes after which a fault must have hit something.
+OFTEN = 3
 #: Numbers that are told also when they are none.
 COUNTS = (
     *("server_restarts", "failovers", "killed_backends", "proxy_faults"),
@@ -44,7 +46,7 @@ class Report:
         """Take what a check has found wrong, in words."""
         self.violations[check] += [words for words in found if words]
 
-    def judge(self, watcher: Watcher, seconds: float) -> None:
+    def judge(self, watcher: Watcher, seconds: float, floors: dict[str, int]) -> None:
         """Count every task, and compare all times with what is promised."""
         site = self.site
         ledger = read_ledger(
@@ -62,7 +64,9 @@ class Report:
         self.note("findings", self.site.findings)
         self.note("watcher", watcher.problems())
         self._judge_times(ledger, watcher)
-        self.note("too_little", too_little(self.values, site.journal.hits(), seconds))
+        strikes, hits = site.journal.counts(), site.journal.hits()
+        self.note("too_little", too_little(self.values, strikes, hits, seconds))
+        self.note("too_little", fewer({**self.values, **site.counts}, floors))
 
     def _judge_times(self, ledger: Ledger, watcher: Watcher) -> None:
         site, second = self.site, ledger.second
@@ -124,7 +128,10 @@ class Report:
 
 
 def too_little(
-    values: dict[str, Any], hits: dict[str, int], seconds: float
+    values: dict[str, Any],
+    strikes: dict[str, int],
+    hits: dict[str, int],
+    seconds: float,
 ) -> Iterable[str]:
     """Yield what a run did too little of to be worth anything."""
     least = max(LEAST, LEAST_RATE * seconds)
@@ -136,3 +143,13 @@ def too_little(
         yield "nothing struck"
     elif sum(hits.values()) < max(1.0, seconds / RARELY):
         yield f"of {len(hits)} faults only {sum(hits.values())} strikes hit something"
+    for fault, count in strikes.items():
+        if count >= OFTEN and not hits[fault]:
+            yield f"{fault} struck {count} times, and never hit anything"
+
+
+def fewer(counts: dict[str, Any], floors: dict[str, int]) -> Iterable[str]:
+    """Yield what there was less of than was asked for."""
+    for name, floor in floors.items():
+        if counts.get(name, 0) < floor:
+            yield f"{name}: {counts.get(name, 0)} of {floor} at least"

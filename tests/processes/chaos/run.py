@@ -35,7 +35,9 @@ class Run:
         seconds: float,
         seed: str,
         away: float = 0.0,
+        floors: dict[str, int] | None = None,
     ) -> None:
+        self.floors = floors or {}
         self.site = site
         self.journal = site.journal
         for fault in faults:
@@ -65,7 +67,7 @@ class Run:
         finally:
             watcher.close()
         self._stop()
-        self.report.judge(watcher, self.seconds)
+        self.report.judge(watcher, self.seconds, self.floors)
         return self.report.write()
 
     def _introduce(self) -> None:
@@ -145,6 +147,7 @@ class Run:
             self.report.note("not_finished", [" ".join(map(str, row)) for row in left])
         self.site.prune()
         self.report.note("growth", leftovers.growth(self.site, self.at_start))
+        self.report.note("crowds", leftovers.crowds(self.site))
 
     def _stop(self) -> None:
         self.journal.say("stop")

@@ -33,7 +33,7 @@ class Fault:
     is_blinding: ClassVar[bool] = False
     #: Seconds before and after it in which nothing else strikes.
     calm: ClassVar[float] = 0.0
-    #: The number of the report that counts the strikes that hit something.
+    #: The number of the report that counts the strikes that hit some worker.
     counter: ClassVar[str] = ""
     #: Do other faults go on meanwhile?
     is_background: ClassVar[bool] = False
@@ -41,6 +41,7 @@ class Fault:
     def __init__(self, site: Site, choice: random.Random) -> None:
         self.site = site
         self.random = choice
+        self._is_counted = False
         now = time.monotonic()
         #: What is written of it into the journal.
         self.record = Strike(
@@ -64,9 +65,15 @@ class Fault:
 
     def hit(self, *hosts: str, times: int = 1) -> None:
         """Count what was hit: these hosts, or everybody when none is named."""
-        if times > 0 and not self.record.hits and self.counter:
-            self.site.counts[self.counter] += 1
         self.record.hit(*hosts, times=times)
+        workers = self.site.journal.workers
+        if (
+            self.counter
+            and not self._is_counted
+            and any(map(self.record.is_on, workers))
+        ):
+            self._is_counted = True
+            self.site.counts[self.counter] += 1
 
     def strike(self) -> None:
         raise NotImplementedError

@@ -31,7 +31,6 @@ class Clients(Fault):
         ]
         for thread in self.threads:
             thread.start()
-        self.hit()
 
     def heal(self) -> None:
         self.stop.set()
@@ -46,7 +45,13 @@ class Clients(Fault):
             connection.close()
 
     def disturb(self, choice: random.Random) -> None:
+        """Do it once; tell by ``has`` as soon as others may suffer from it."""
         raise NotImplementedError
+
+    def has(self, what: object) -> None:
+        """Count the strike, once, when something is locked or held."""
+        if what and not self.record.hits:
+            self.hit()
 
 
 class DeadlockStorm(Clients):
@@ -66,6 +71,7 @@ class DeadlockStorm(Clients):
                     "UPDATE django_jobs_task SET summary = summary WHERE id = %s",
                     [each],
                 )
+                self.has(cursor.rowcount)
                 time.sleep(choice.uniform(0, 0.02))
         self.stop.wait(0.005)
 
@@ -80,7 +86,7 @@ class RowLocks(Clients):
         with transaction.atomic(), connection.cursor() as cursor:
             for table in ("django_jobs_task", "django_jobs_worker"):
                 cursor.execute(f"SELECT id FROM {table} LIMIT 30 FOR UPDATE")
-                cursor.fetchall()
+                self.has(cursor.fetchall())
             self.stop.wait(10)
 
 
@@ -96,6 +102,7 @@ class OldSnapshot(Clients):
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             cursor.execute("SELECT count(*) FROM django_jobs_task")
+            self.has(cursor.fetchall())
             self.stop.wait(60)
 
 
@@ -109,6 +116,7 @@ class WriteLock(Clients):
 
     def disturb(self, choice: random.Random) -> None:
         with transaction.atomic():  # IMMEDIATE
+            self.has(connection.in_atomic_block)
             self.stop.wait(10)
 
 

@@ -197,9 +197,13 @@ class EndSessions(Fault):
 
     def strike(self) -> None:
         for _ in range(self.random.randint(2, 8)):
+            hosts = self.site.network.hosts_by_port()
             ended = self.site.server.end_sessions(self.random.randint(1, 12))
-            self.site.counts["killed_backends"] += ended
-            self.hit(times=ended)
+            # The others are those of producers, and of who runs and watches all this.
+            for host in [hosts.get(port, "") for port in ended]:
+                if host in self.site.journal.workers:
+                    self.site.counts["killed_backends"] += 1
+                    self.hit(host)
             self.site.wait(self.every)
 
 

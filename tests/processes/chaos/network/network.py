@@ -42,6 +42,18 @@ class Network:
         self.routes[host] = [self.call(self._open, target) for target in targets]
         return [proxy.address for proxy in self.routes[host]]
 
+    def hosts_by_port(self) -> dict[int, str]:
+        """Return who is behind which port, as the server sees its clients."""
+        return self.call(self._hosts_by_port)
+
+    async def _hosts_by_port(self) -> dict[int, str]:
+        return {
+            link.port: host
+            for host, proxies in self.routes.items()
+            for proxy in proxies
+            for link in proxy.links
+        }
+
     def tell_servers(self) -> None:
         """End what leads nowhere, as the server's own probes would do in time."""
         if self._thread.is_alive():

@@ -38,6 +38,11 @@ class Link:
         self._loses_reply = False
         self._end = asyncio.Event()
 
+    @property
+    def port(self) -> int:
+        """Where the server believes the client to be."""
+        return self._server.port
+
     async def run(self) -> None:
         ways = self._up(), self._down(), self._end.wait()
         pumps = [asyncio.ensure_future(way) for way in ways]
@@ -97,6 +102,12 @@ class Stream:
         self._reader, self._writer = reader, writer
         end: socket.socket = writer.get_extra_info("socket")
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @property
+    def port(self) -> int:
+        """Our own port of the connection; 0 once it is closed."""
+        name = self._writer.get_extra_info("sockname")
+        return int(name[1]) if name else 0
 
     async def read(self) -> bytes:
         with suppress(OSError):

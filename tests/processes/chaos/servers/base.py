@@ -71,9 +71,13 @@ class Server(ABC):
         """Return the sessions of clients other than the caller, in words."""
         return []
 
-    def end_sessions(self, most: int) -> int:
-        """Have the server cut so many sessions of clients; return how many it were."""
-        return 0
+    def end_sessions(self, most: int) -> list[int]:
+        """Have the server cut so many sessions; return the ports of their clients."""
+        return []
+
+    def client_ports(self) -> list[int]:
+        """Return the ports of the clients that have sessions, but the caller's."""
+        return []
 
 
 def mount_small(folder: Path, size: int) -> bool:

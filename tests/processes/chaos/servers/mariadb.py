@@ -21,7 +21,7 @@ PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 USER = "mysql"
 #: Sessions of clients in the database, but not ours.
 SESSIONS = """
-SELECT id, command, state, info FROM information_schema.processlist
+SELECT id, command, state, info, host FROM information_schema.processlist
 WHERE db = %s AND id <> CONNECTION_ID()
 """
 #: There is no such session any more.
@@ -82,10 +82,13 @@ class MariaDB(Server):
         rows = self.execute(SESSIONS, [self.name])
         return [" ".join(map(str, row)) for row in rows]
 
-    def end_sessions(self, most: int) -> int:
+    def end_sessions(self, most: int) -> list[int]:
         with closing(self.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute(f"{SESSIONS} LIMIT {most}", [self.name])
-            return sum(_end(cursor, row[0]) for row in cursor.fetchall())
+            cursor.execute(f"{SESSIONS} ORDER BY RAND() LIMIT {most}", [self.name])
+            return [_port(row) for row in cursor.fetchall() if _end(cursor, row[0])]
+
+    def client_ports(self) -> list[int]:
+        return [_port(row) for row in self.execute(SESSIONS, [self.name])]
 
 
 class PrivateMariaDB(MariaDB):
@@ -142,6 +145,10 @@ class PrivateMariaDB(MariaDB):
         with suppress(pymysql.MySQLError), closing(self.connect()):
             return True
         return False
+
+
+def _port(session: Sequence[Any]) -> int:
+    return int(session[-1].rpartition(":")[2] or 0)
 
 
 def _end(cursor: Any, session: int) -> bool:

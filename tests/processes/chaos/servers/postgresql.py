@@ -18,7 +18,7 @@ from tests.processes.chaos.servers.base import Address, Server
 PLAIN = {"sslmode": "disable", "gssencmode": "disable"}
 #: Sessions of clients in the database, but not ours.
 SESSIONS = """
-SELECT pid, application_name, state, query FROM pg_stat_activity
+SELECT pid, application_name, state, query, client_port FROM pg_stat_activity
 WHERE datname = %s AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 
@@ -83,11 +83,17 @@ class PostgreSQL(Server):
             rows = connection.execute(SESSIONS, [self.name]).fetchall()
         return [" ".join(map(str, row)) for row in rows]
 
-    def end_sessions(self, most: int) -> int:
-        ending = f"SELECT pg_terminate_backend(pid) FROM ({SESSIONS} LIMIT %s) s"
+    def end_sessions(self, most: int) -> list[int]:
+        sessions = f"SELECT * FROM ({SESSIONS}) s ORDER BY random() LIMIT %s"
+        ending = f"SELECT client_port, pg_terminate_backend(pid) FROM ({sessions}) s"
         with self.connect(self.maintenance) as connection:
             rows = connection.execute(ending, [self.name, most]).fetchall()
-        return sum(row[0] for row in rows)
+        return [port for port, is_ended in rows if is_ended]
+
+    def client_ports(self) -> list[int]:
+        with self.connect(self.maintenance) as connection:
+            rows = connection.execute(SESSIONS, [self.name]).fetchall()
+        return [row[-1] for row in rows]
 
 
 def programs() -> Path | None:
