@@ -68,10 +68,10 @@ def test_a_run_is_worth_nothing_below_the_numbers_that_were_asked_for() -> None:
 
 
 def test_a_leak_of_a_worker_or_of_its_child_is_growth() -> None:
-    start = Holdings(descriptors=20, threads=8, of_a_child=10)
-    assert not Holdings(24, 9, 22).has_grown(start)
-    for more in (Holdings(25, 8, 10), Holdings(20, 10, 10), Holdings(20, 8, 23)):
-        assert more.has_grown(start)
+    start = Holdings(descriptors=20, threads=8, of_a_child=10, processes=4)
+    assert not Holdings(24, 9, 22, 5).has_grown(start)
+    grown = [(25, 8, 10, 4), (20, 10, 10, 4), (20, 8, 23, 4), (20, 8, 10, 6)]
+    assert all(Holdings(*each).has_grown(start) for each in grown)
 
 
 def test_recovery_is_counted_from_the_death_without_outages() -> None:

@@ -12,12 +12,16 @@ from typing import NamedTuple
 from tests.processes.chaos.hosts import Host, Program
 from tests.processes.chaos.servers.sqlite import SQLite
 from tests.processes.chaos.site import POOLER, PROCESSES, Site
+from tests.processes.proc import descendants
 
 #: How many more there may be than at the start: a connection that comes and goes.
 MORE_DESCRIPTORS, MORE_THREADS = 4, 1
 #: The same of a child, which opens its connections as it needs them: on SQLite each
 #: of them has three files.
 MORE_OF_A_CHILD = 12
+#: A child that was not there yet. What is left in a namespace of its own dies with it:
+#: only before the stop can it be seen.
+MORE_PROCESSES = 1
 #: Sessions of a worker: the parent claims and completes on two, beats on one, listens
 #: on one, and looks for a while on another; a child has one for threads, and one for
 #: what coroutines call in theirs.
@@ -35,13 +39,17 @@ class Holdings(NamedTuple):
     descriptors: int
     threads: int
     of_a_child: int  #: descriptors
+    processes: int = 0  #: below the parent
 
     @classmethod
     def of(cls, host: Host) -> Holdings:
         children = [_count(pid, "fd") for pid in host.children()]
         parent = host.worker
         return cls(
-            _count(parent, "fd"), _count(parent, "task"), max(children, default=0)
+            _count(parent, "fd"),
+            _count(parent, "task"),
+            max(children, default=0),
+            len(descendants(parent)),
         )
 
     def has_grown(self, since: Holdings) -> bool:
@@ -49,6 +57,7 @@ class Holdings(NamedTuple):
             self.descriptors > since.descriptors + MORE_DESCRIPTORS
             or self.threads > since.threads + MORE_THREADS
             or self.of_a_child > since.of_a_child + MORE_OF_A_CHILD
+            or self.processes > since.processes + MORE_PROCESSES
         )
 
 
