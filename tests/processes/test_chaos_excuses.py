@@ -61,10 +61,18 @@ def test_a_second_run_is_excused_by_what_hit_the_first_one(
         (True, Death("worker1", 7, "70", 3.5)),
         (False, Death("worker1", 7, "71", 3.5)),
         (False, Death("worker2", 7, "70", 3.5)),
-        (False, Death("worker1", 7, "70", 1.5)),
+        (True, Death("worker1", 7, "70", 1.5)),
+        (False, Death("worker1", 7, "70", -0.5)),
         (False, Death("worker1", 7, "70", 9.5)),
     ],
-    ids=["it died", "a namesake", "another host", "before it", "too late"],
+    ids=[
+        "it died",
+        "a namesake",
+        "another host",
+        "it lingered",
+        "before it",
+        "too late",
+    ],
 )
 def test_a_second_run_is_excused_by_the_death_of_the_first_one(
     is_excused: bool, death: Death

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.processes.chaos.hosts import Death
-from tests.processes.chaos.journal import Strike
+from tests.processes.chaos.journal import Harm, Strike
 from tests.processes.chaos.ledger import Ledger
 from tests.processes.doctored import (
     ENQUEUED,
@@ -69,26 +69,41 @@ def test_who_is_killed_may_take_a_moment_to_die() -> None:
     assert "overlapping_leases" in found(killed(9.2))
 
 
-def test_a_host_is_found_that_does_nothing_while_others_do() -> None:
-    def all_lines(gap: float) -> list[Any]:
-        lines: list[Any] = []
-        for number in range(100):
-            key, at = f"k{number}", 2.0 + number * gap / 98
-            lines += [produced("try", key, due=at), produced("ack", key, time=at)]
-            host = "worker1" if number in (0, 99) else "worker2"
-            lines += [
-                run("start", key, host=host, time=at),
-                run("end", key, host=host, time=at),
-            ]
-        return lines
+def busy(gap: float, **more: Any) -> Ledger:
+    """Return 200 tasks, of which the first and the last are not worker2's."""
+    lines: list[Any] = []
+    for number in range(200):
+        key, at = f"k{number}", 2.0 + number * gap / 199
+        host = "worker1" if number in (0, 199) else "worker2"
+        lines += [produced("try", key, due=at), produced("ack", key, time=at)]
+        lines += [run(event, key, host=host, time=at) for event in ("start", "end")]
+    return ledger(*lines, rows=[row(f"k{number}") for number in range(200)], **more)
 
-    rows = [row(f"k{number}") for number in range(100)]
-    assert "idle_hosts" in found(ledger(*all_lines(30.0), rows=rows))
-    assert found(ledger(*all_lines(9.0), rows=rows)) == {}
-    slow = ledger(*all_lines(25.0), rows=rows, second=3.0)
-    assert found(slow) == {}
-    pause = hit("worker1", began=5.0, ended=17.0)
-    assert found(ledger(*all_lines(30.0), rows=rows, journal=journal(pause))) == {}
-    elsewhere = hit("worker2", began=5.0, ended=17.0)
-    struck = ledger(*all_lines(30.0), rows=rows, journal=journal(elsewhere))
-    assert "idle_hosts" in found(struck)
+
+@pytest.mark.parametrize(
+    ("is_excused", "strike"),
+    [
+        (True, hit("worker1", began=1.5, ended=6.0)),
+        (False, hit("worker2", began=1.5, ended=6.0)),
+        (False, hit(began=1.5, ended=6.0)),
+        (False, hit("worker1", began=1.5, ended=2.5)),
+        (False, hit("worker1", began=1.5, ended=6.0, harm=Harm.VICTIMS)),
+    ],
+    ids=["its own", "another", "of all", "over", "a child"],
+)
+def test_a_host_is_found_that_does_nothing_while_others_do(
+    is_excused: bool, strike: Strike
+) -> None:
+    assert (
+        "idle_hosts" in found(busy(10.0, journal=journal(strike)))
+    ) is not is_excused
+
+
+def test_who_is_gone_does_nothing() -> None:
+    assert found(busy(4.5)) == {}
+    assert "idle_hosts" in found(busy(5.5))
+    gone = journal()
+    gone.downs = {"worker1": [(3.0, 8.0)]}
+    assert found(busy(12.0, journal=gone)) == {}
+    gone.downs = {"worker1": [(3.0, 4.0)]}
+    assert "idle_hosts" in found(busy(12.0, journal=gone))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from math import inf
+from typing import Any, cast
 
 import pytest
 from django.db import OperationalError
 
 from tests.processes.chaos import tasks
+from tests.processes.chaos.faults.kills import PauseParent
 from tests.processes.chaos.hosts import Death, Killing
 from tests.processes.chaos.journal import Harm
 from tests.processes.chaos.leftovers import Holdings
@@ -166,3 +170,44 @@ def test_the_watcher_says_when_it_saw_nothing_or_failed() -> None:
         watcher.close()
     assert any("never had a look" in words for words in blind.problems())
     assert any("a column" in words for words in broken.problems())
+
+
+class Idle:
+    """A site on which only one of two hosts is at work."""
+
+    def __init__(self) -> None:
+        self.findings: list[str] = []
+        self.slowest: dict[str, float] = {}
+        self.journal = journal()
+        self.hosts = [Named("busy"), Named("idle")]
+
+    def ready_hosts(self) -> list[Named]:
+        return self.hosts
+
+    def idle_since(self, since: float) -> set[str]:
+        return {"idle"}
+
+    def wait_for(self, what: Callable[[], object], timeout: float) -> bool:
+        return bool(what())
+
+    def note_slowest(self, what: str, seconds: float) -> None:
+        self.slowest[what] = seconds
+
+
+class Named:
+    """A host of which nothing runs that could be paused."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.worker = 0
+
+
+@pytest.mark.parametrize(("name", "count"), [("busy", 0), ("idle", 1)])
+def test_a_worker_that_does_nothing_after_its_pause_is_found(
+    name: str, count: int
+) -> None:
+    site = Idle()
+    fault = PauseParent(cast("Any", site), random.Random(1))
+    fault.paused, fault.host = [(0, "")], cast("Any", Named(name))
+    fault.look_back()
+    assert len(site.findings) == count

@@ -79,11 +79,14 @@ class Excuses:
         )
 
     def _has_died(self, run: Run, again: Run | None = None) -> bool:
-        """Did its process die, or its worker, before its outcome was stored?"""
+        """Did its process die, or its worker, before its outcome was stored?
+
+        It may even have begun in the moment that it took to die.
+        """
         until = self._open_until(run, again)
         return any(
             (death.process == run.process or death.is_whole)
-            and run.first.time <= death.time <= until
+            and run.first.time - LINGER <= death.time <= until
             and run.last.time <= death.time + LINGER
             for death in self._deaths.get(run.first.host, ())
         )
@@ -102,7 +105,7 @@ class Excuses:
         """May its worker have died, or lost its lease, before all was stored?"""
         until = self._open_until(run, again)
         return bool(self._strikes_upon(run, again)) or any(
-            death.is_whole and run.first.time <= death.time <= until
+            death.is_whole and run.first.time - LINGER <= death.time <= until
             for death in self._deaths.get(run.first.host, ())
         )
 

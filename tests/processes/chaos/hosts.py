@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import ClassVar
 
@@ -148,10 +149,23 @@ class Program:
         return ""
 
 
+@dataclass
 class Host(Program):
     """A worker, and what runs below it."""
 
-    good_ends = (0,)
+    good_ends: ClassVar[tuple[int, ...]] = (0,)
+    #: From when to when it was gone: killed, and not ready again.
+    downs: list[tuple[float, float]] = field(default_factory=list)
+
+    def look_after(self, now: float) -> None:
+        super().look_after(now)
+        if self.downs and self.downs[-1][1] == inf and self.is_ready:
+            self.downs[-1] = self.downs[-1][0], now
+
+    def _note_down(self) -> None:
+        self.is_expected = True
+        if not self.downs or self.downs[-1][1] < inf:
+            self.downs.append((time.monotonic(), inf))
 
     @property
     def worker(self) -> int:
@@ -178,13 +192,14 @@ class Host(Program):
     def kill(self) -> list[Death]:  # type: ignore[override]
         """Kill the worker alone; its children are to die with it."""
         deaths = self.deaths_of_all()
+        self._note_down()
         super().kill()
         return deaths
 
     def kill_all(self) -> list[Death]:
         """Kill the worker, what it forks from, and its children, all at once."""
         deaths = self.deaths_of_all()
-        self.is_expected = True
+        self._note_down()
         for pid in [*descendants(self.pid), self.pid]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -112,8 +112,9 @@ class Journal:
 
     began: float = field(default_factory=time.monotonic)
     strikes: list[Strike] = field(default_factory=list)
-    #: The hosts of the workers.
+    #: The hosts of the workers, and from when to when each of them was gone.
     workers: list[str] = field(default_factory=list)
+    downs: dict[str, list[Span]] = field(default_factory=dict)
 
     def say(self, words: str) -> None:
         """Tell who watches how far the run is."""

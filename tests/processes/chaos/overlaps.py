@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 from tests.processes.chaos.excuses import LINGER
-from tests.processes.chaos.journal import Harm, union
+from tests.processes.chaos.journal import Harm, Span, union
 from tests.processes.chaos.ledger import Ledger
 from tests.processes.chaos.runs import Run, runs_by_key
-from tests.processes.chaos.site import LEASE
 
-#: Seconds that a host may be without a task while the others begin so many, and what
-#: a fault may add to that: the lease, and a start.
-IDLE, BUSY, START = 10.0, 50, LEASE + 4.0
+#: Seconds that a host may be without a task while the others begin so many: one of a
+#: few would not be left out by chance. And what it may need to begin after a fault of
+#: its own: to see it, and to start children.
+IDLE, BUSY, BEGIN = 5.0, 100, 2.0
 
 
 def overlapping_leases(ledger: Ledger) -> Iterator[str]:
@@ -48,29 +48,45 @@ def _is_helpless(ledger: Ledger, run: Run, begun: float) -> bool:
 
 
 def idle_hosts(ledger: Ledger) -> Iterator[str]:
-    """Began nothing for long while others did, and nothing was wrong with it."""
+    """Began nothing while others did, and nothing was wrong with it alone.
+
+    What is wrong with all of them is no reason: the others did begin something.
+    """
     times: dict[str, list[float]] = defaultdict(list)
     for starts in ledger.starts.values():
         for start in starts:
             times[start.host].append(start.time)
     all_times = sorted(time for each in times.values() for time in each)
     for host, begun in times.items():
+        unwell = _unwell(ledger, host)
         for last, following in pairwise(sorted(begun)):
-            others = bisect_left(all_times, following) - bisect_left(all_times, last)
-            idle = following - last - _pardoned(ledger, host, last, following)
-            if others > BUSY and idle > IDLE * ledger.second:
-                yield f"{host} for {idle:.1f} s until {following}"
+            for begin, stop in _rest(unwell, last, following):
+                others = bisect_left(all_times, stop) - bisect_right(all_times, begin)
+                if others > BUSY and stop - begin > IDLE + ledger.second - 1:
+                    yield f"{host} for {stop - begin:.1f} s: {others} by others"
 
 
-def _pardoned(ledger: Ledger, host: str, start: float, end: float) -> float:
-    """Return for how long between two times a host had a reason to do nothing."""
-    spans = [
-        (max(began, start), min(over + START, end))
-        for strike in ledger.journal.strikes
-        if strike.harm is not Harm.NOBODY
-        for began, over in strike.windows(host)
+def _unwell(ledger: Ledger, host: str) -> list[Span]:
+    """Return when something was wrong with a host, and not with all."""
+    journal, begin = ledger.journal, BEGIN * ledger.second
+    faults = [
+        window
+        for strike in journal.strikes
+        if strike.harm is Harm.HOSTS and any(blow.host == host for blow in strike.blows)
+        for window in strike.windows(host)
     ]
-    return sum(stop - begin for begin, stop in union(spans))
+    spans = [*faults, *journal.downs.get(host, [])]
+    return union((began, over + begin) for began, over in spans)
+
+
+def _rest(spans: list[Span], start: float, end: float) -> Iterator[Span]:
+    """Yield what is between two times and in none of the spans."""
+    for began, over in spans:
+        if start < min(began, end):
+            yield start, min(began, end)
+        start = max(start, over)
+    if start < end:
+        yield start, end
 
 
 CHECKS: list[Callable[[Ledger], Iterable[str]]] = [overlapping_leases, idle_hosts]

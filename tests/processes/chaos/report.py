@@ -52,6 +52,7 @@ class Report:
         ledger = read_ledger(
             site.nursery.folder, read_rows(), site.deaths, site.journal
         )
+        site.journal.downs = {host.name: host.downs for host in site.hosts}
         ledger.said_pruned = site.counts["pruned"] + sum(
             leftovers.counted(site, "pruned", "tasks")
         )

@@ -121,6 +121,7 @@ class Run:
         fault.heal()
         strike.ended = time.monotonic()
         strike.reached = min(strike.reached, strike.ended)
+        fault.look_back()
 
     def _heal_background(self, now: float) -> None:
         due = [each for each in self.background if each[0] <= now]

@@ -80,3 +80,6 @@ class Fault:
 
     def heal(self) -> None:
         """Nothing to do for faults that the site gets over by itself."""
+
+    def look_back(self) -> None:
+        """Nothing to look for once it is healed."""

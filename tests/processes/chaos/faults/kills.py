@@ -20,6 +20,9 @@ LINGER = 2.0
 CALM = 3.5
 #: Seconds in which some worker runs two tasks beside each other.
 PATIENCE = 5.0
+#: Seconds in which a worker that was paused is at work again, or was killed meanwhile,
+#: and then is started again, on a busy machine.
+RETURN = 30.0
 #: Seconds that a lost host stays away beyond the lease.
 REST = 3.0
 
@@ -161,7 +164,7 @@ class _Pause(Fault):
     def strike(self) -> None:
         self.paused: list[tuple[int, str]] = []
         if hosts := self.site.ready_hosts():
-            host = self.random.choice(hosts)
+            self.host = host = self.random.choice(hosts)
             for pid in self.choose(host):
                 self.paused.append((pid, start_of(pid)))
                 self._send(pid, signal.SIGSTOP)
@@ -173,6 +176,16 @@ class _Pause(Fault):
     def heal(self) -> None:
         for process in filter(is_same, self.paused):
             self._send(process[0], signal.SIGCONT)
+
+    def look_back(self) -> None:
+        """See that it is at work again: nothing else strikes until it is."""
+        if self.is_blinding and self.paused:
+            name, begin = self.host.name, time.monotonic()
+            if not self.site.wait_for(
+                lambda: name not in self.site.idle_since(begin), RETURN
+            ):
+                self.site.findings.append(f"{name} did nothing after its pause")
+            self.site.note_slowest("max_return_s", time.monotonic() - begin)
 
     @staticmethod
     def _send(pid: int, number: int) -> None:
