@@ -62,7 +62,7 @@ def idle_hosts(ledger: Ledger) -> Iterator[str]:
         for last, following in pairwise(sorted(begun)):
             for begin, stop in _rest(unwell, last, following):
                 others = bisect_left(all_times, stop) - bisect_right(all_times, begin)
-                if others > BUSY and stop - begin > IDLE + ledger.second - 1:
+                if others > BUSY and stop - begin > IDLE * ledger.second:
                     yield f"{host} for {stop - begin:.1f} s: {others} by others"
 
 
