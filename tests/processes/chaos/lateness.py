@@ -78,9 +78,11 @@ class Waits:
             told = [each for each in asked if each.is_answered] or asked[-1:]
             yield from self._judge(key, told[0].over, again, run.first.lease, allowed)
             return
-        allowed += self._pause_after(run, again)
-        allowed += self.ledger.journal.unwell([run.first.host], run.last.time, begun)
-        yield from self._judge(key, run.last.time, again, run.first.lease, allowed)
+        if begun - run.last.time > allowed:
+            allowed += self._pause_after(run, again)
+            host, end = run.first.host, run.last.time
+            allowed += self.ledger.journal.unwell([host], end, begun)
+            yield from self._judge(key, end, again, run.first.lease, allowed)
 
     def _pause_after(self, run: Run, again: Run) -> float:
         """Return how long it may take until a task is due again."""
@@ -100,6 +102,8 @@ class Waits:
         A claim that came to nothing may have held it until its lease was over.
         """
         begun, journal = run.first.time, self.ledger.journal
+        if begun - due <= allowed:
+            return
         fruitless = run.first.lease - lease - 1
         allowed += fruitless * (HELD + CRASH)
         allowed += journal.unwell([run.first.host], due, begun)
