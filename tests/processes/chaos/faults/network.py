@@ -86,11 +86,10 @@ class BlackHole(NetworkFault):
 
 
 class Partition(BlackHole):
-    """Nothing passes for a while; then the old connections are reset.
+    """Nothing passes for a while; then the old connections are reset."""
 
-    As by a firewall that restarts: a proxy confirms what it does not deliver. For a
-    cable that is pulled, and nobody who confirms, see ``tests/processes/cable.py``.
-    """
+    # As by a firewall that restarts: a proxy confirms what it does not deliver. For a
+    # cable that is pulled, and nobody who confirms, see tests/processes/cable.py.
 
     async def restore(self, proxy: Proxy) -> None:
         await proxy.cut_all()
