@@ -156,14 +156,19 @@ class Host(Program):
     good_ends: ClassVar[tuple[int, ...]] = (0,)
     #: From when to when it was gone: killed, and not ready again.
     downs: list[tuple[float, float]] = field(default_factory=list)
+    #: The generation that was killed last.
+    _killed: int = 0
 
     def look_after(self, now: float) -> None:
         super().look_after(now)
-        if self.downs and self.downs[-1][1] == inf and self.is_ready:
+        is_down = bool(self.downs) and self.downs[-1][1] == inf
+        # The log that told of its start may be that of the one before.
+        if is_down and self.generation > self._killed and self.is_ready:
             self.downs[-1] = self.downs[-1][0], now
 
     def _note_down(self) -> None:
         self.is_expected = True
+        self._killed = self.generation
         if not self.downs or self.downs[-1][1] < inf:
             self.downs.append((time.monotonic(), inf))
 
