@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Callable
 from math import inf
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,7 +14,7 @@ from django.db import OperationalError
 
 from tests.processes.chaos import tasks
 from tests.processes.chaos.faults.kills import PauseParent
-from tests.processes.chaos.hosts import Death, Killing
+from tests.processes.chaos.hosts import STARTED, Death, Host, Killing
 from tests.processes.chaos.journal import Harm
 from tests.processes.chaos.leftovers import Holdings
 from tests.processes.chaos.recovery import (
@@ -211,3 +213,33 @@ def test_a_worker_that_does_nothing_after_its_pause_is_found(
     fault.paused, fault.host = [(0, "")], cast("Any", Named(name))
     fault.look_back()
     assert len(site.findings) == count
+
+
+class Sleepers:
+    """Starts processes that do nothing, in place of workers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(self, command: Any, *, log: Path, env: Any) -> subprocess.Popen[bytes]:
+        log.touch()
+        return subprocess.Popen(["sleep", "60"], start_new_session=True)
+
+
+def test_who_was_killed_is_gone_until_its_successor_is_ready(tmp_path: Path) -> None:
+    host = Host(cast("Any", Sleepers(tmp_path)), "worker1", ["sleep"], {})
+    host.start()
+    host.log.write_text(STARTED)
+    host.rest = 0.0
+    host.kill_all()
+    host.look_after(1.0)  # it may not be reaped yet
+    assert host.downs[-1][1] == inf
+    wait_for(lambda: (host.look_after(2.0), host.generation == 2)[1], 10, "its start")
+    host.look_after(3.0)
+    assert host.downs[-1][1] == inf
+    host.log.write_text(STARTED)
+    host.look_after(4.0)
+    assert [end for _, end in host.downs] == [4.0]
+    host.kill_all()
+    assert host.process is not None
+    host.process.wait()
