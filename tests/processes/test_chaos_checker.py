@@ -183,6 +183,15 @@ def test_nothing_is_found_where_all_is_well() -> None:
             ),
         ),
         (
+            "requeued_in_vain",  # the first time
+            ledger(
+                *(*ENQUEUED, *RAISED),
+                *(produced("requeueing", time=4.1), produced("requeued", time=4.2)),
+                *(produced("requeueing", time=4.3), produced("requeued", time=4.4)),
+                rows=[DOOMED],
+            ),
+        ),
+        (
             "run_when_it_was_to_stop",
             ledger(
                 *(*ENQUEUED, *RUN, *AGAIN),

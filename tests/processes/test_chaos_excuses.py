@@ -83,6 +83,13 @@ def test_a_second_run_is_excused_by_the_death_of_the_first_one(
     assert (found(twice) == {}) is is_excused
 
 
+def test_who_is_dead_writes_nothing_for_long() -> None:
+    death = Death("worker1", 7, "70", 3.5)
+    lines = *ENQUEUED, run("start"), run("end", time=6.5), *AGAIN
+    lives = ledger(*lines, rows=[SECOND], records=LEASE_LOST, deaths=[death])
+    assert "unexcused_starts" in found(lives)
+
+
 def test_a_second_run_is_excused_by_the_failure_of_the_first_one() -> None:
     flaky = row(lease=2, attempt=2, name=tasks.flaky.name)
     twice = *ENQUEUED, run("start"), run("raise", time=6.0), *AGAIN

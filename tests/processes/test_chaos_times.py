@@ -227,13 +227,20 @@ class Sleepers:
 
 
 def test_who_was_killed_is_gone_until_its_successor_is_ready(tmp_path: Path) -> None:
-    host = Host(cast("Any", Sleepers(tmp_path)), "worker1", ["sleep"], {})
+    sleepers = Sleepers(tmp_path)
+    host = Host(cast("Any", sleepers), "worker1", ["sleep"], {})
     host.start()
     host.log.write_text(STARTED)
     host.rest = 0.0
+    killed = host.process
     host.kill_all()
-    host.look_after(1.0)  # it may not be reaped yet
+    host.process = dying = sleepers.start([], log=host.log, env={})
+    host.look_after(1.0)
     assert host.downs[-1][1] == inf
+    dying.kill()
+    for process in (killed, dying):
+        assert process is not None
+        process.wait()
     wait_for(lambda: (host.look_after(2.0), host.generation == 2)[1], 10, "its start")
     host.look_after(3.0)
     assert host.downs[-1][1] == inf
