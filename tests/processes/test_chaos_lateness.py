@@ -95,10 +95,6 @@ def test_a_claim_that_came_to_nothing_holds_a_task_until_its_lease_is_over() -> 
     assert is_late(first(2 * HELD + TURN, lease=2))
 
 
-def undone(at: float) -> Any:
-    return produced("try", "c", kind="undone", by="b", time=at)
-
-
 def again(at: float, *before: Any, records: Any = LEASE_LOST, **more: Any) -> Ledger:
     second = {"lease": 2, "attempt": 2, "time": at}
     lines = *before, run("start", **second), run("end", **second)
@@ -146,5 +142,6 @@ def test_what_is_put_back_to_work_is_due_at_once() -> None:
     lost = asked[0], produced("try", "b", kind="undone", time=25.0)
     assert found(requeued(27.9, *lost)) == {}
     assert is_late(requeued(28.1, *lost))
-    overtaken = produced("requeueing", by="b", time=10.0), undone(10.1)
-    assert found(requeued(23.0, *overtaken, *asked)) == {}
+    overtaken = produced("requeueing", time=10.0), produced("undo", "c", time=10.1)
+    faster = [each._replace(by="b") for each in asked]
+    assert found(requeued(23.0, *overtaken, *faster)) == {}

@@ -43,6 +43,8 @@ def requeues(ledger: Ledger) -> dict[str, list[Requeue]]:
                 over = inf if following is None else following.time
                 is_answered = following is not None and following.event == "requeued"
                 found[line.key].append(Requeue(line.time, over, is_answered))
+    for asked in found.values():
+        asked.sort()
     return found
 
 
