@@ -1,7 +1,7 @@
 """What every test may use, and the rule for a database that is not there."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 from zlib import crc32
@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOT_RUN = pytest.StashKey[str]()
 #: In the reason of a test that is skipped since this machine lacks what it needs.
 CANNOT = "NOT RUN"
+_KINDS = ("sqlite", "postgresql", "mariadb")
 
 
 def why_unreachable() -> str:
@@ -63,23 +64,23 @@ def pytest_collection_modifyitems(
 
 def keep_share(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what the other databases run of the matrix."""
-    kinds = ("sqlite", "postgresql", "mariadb")
-    own = kinds.index(settings.SERVER) if settings.SERVER in kinds else 2
-    # By name: who runs what does not depend on what else is run.
-    others = [
-        item
-        for item in items
-        if is_shared(item) and crc32(item.nodeid.encode()) % len(kinds) != own
-    ]
-    if others:
+    own = settings.SERVER if settings.SERVER in _KINDS else "mariadb"
+    if others := [item for item in items if own not in kinds_for(item)]:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
 
 
-def is_shared(item: pytest.Item) -> bool:
-    """Is this of a matrix, and not one that this database runs as a whole?"""
+def kinds_for(item: pytest.Item) -> Sequence[str]:
+    """Return which databases run it: all, or of a matrix one, and who runs the whole.
+
+    By name: who runs what does not depend on what else is run.
+    """
     marker = item.get_closest_marker("matrix")
-    return marker is not None and marker.kwargs.get("whole") != settings.SERVER
+    if marker is None:
+        return _KINDS
+    among = marker.kwargs.get("among", _KINDS)
+    chosen = among[crc32(item.nodeid.encode()) % len(among)]
+    return chosen, marker.kwargs.get("whole", chosen)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -35,7 +35,7 @@ from tests.store.samples import (
     set_by_hand,
 )
 
-pytestmark = on_both
+pytestmark = [on_both, pytest.mark.faults, pytest.mark.matrix]
 
 
 def _day_that_is_not() -> str:
