@@ -108,19 +108,37 @@ def _stream_handlers() -> list[logging.StreamHandler[Any]]:
 
 
 def _patient(stream: TextIO) -> TextIO | PatientStream:
-    """Return a stream that waits for nobody, or the stream if it never does."""
-    with suppress(OSError, ValueError):  # closed, or no real one
+    """Return a stream that waits for nobody; files never do, and stay as they are."""
+    with suppress(OSError, ValueError, AttributeError):  # closed, or no real one
         descriptor = stream.fileno()
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISSOCK(mode):
             end = socket.socket(fileno=os.dup(descriptor))
             return _made(stream, lambda data: end.send(data, socket.MSG_DONTWAIT), end)
         if stat.S_ISFIFO(mode) or os.isatty(descriptor):
-            # Opened once more: whether the end of the children waits is not ours.
-            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            own = os.open(f"/dev/fd/{descriptor}", flags)
-            return _made(stream, lambda data: os.write(own, data), own)
+            send, own = _sender(descriptor)
+            return _made(stream, send, own)
     return stream
+
+
+def _sender(descriptor: int) -> tuple[_Send, int]:
+    """Return what never waits for the reader of a pipe or terminal, and its end."""
+    # Opened once more: whether the end of the children waits is not ours.
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        own = os.open(f"/dev/fd/{descriptor}", flags)
+    except PermissionError:
+        # It belongs to the user who started us, as root does before gosu or su.
+        own = os.dup(descriptor)
+        return lambda data: _write_when_ready(own, data), own
+    return lambda data: os.write(own, data), own
+
+
+def _write_when_ready(descriptor: int, data: memoryview) -> int:
+    """Write as much as cannot block, unless another process fills the rest first."""
+    if not select.select([], [descriptor], [], 0)[1]:
+        raise BlockingIOError
+    return os.write(descriptor, data[: select.PIPE_BUF])
 
 
 def _made(stream: TextIO, send: _Send, end: socket.socket | int) -> PatientStream:

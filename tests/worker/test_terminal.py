@@ -35,13 +35,21 @@ def _ends(kind: str) -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
-@pytest.fixture(params=["pipe", "socket", "terminal"])
+def _refuse(path: str, flags: int) -> int:
+    raise PermissionError(path)
+
+
+@pytest.fixture(params=["pipe", "socket", "terminal", "pipe of another user"])
 def full(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[int, Any]]:
     """Yield an end to read and a patient stream on the other one, which is full."""
     monkeypatch.setattr(terminal, "PATIENCE", 0.05)
-    ends = _ends(request.param)
+    kind = request.param
+    if kind == "pipe of another user":
+        kind = "pipe"
+        monkeypatch.setattr(terminal.os, "open", _refuse)
+    ends = _ends(kind)
     with ends as (reader, writer), os.fdopen(os.dup(writer), "w") as plain:
         stream: Any = terminal._patient(plain)
         assert isinstance(stream, PatientStream)
@@ -87,6 +95,15 @@ def test_who_reads_again_is_told(
 def test_a_file_never_waits_and_stays_as_it_is(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as file:
         assert terminal._patient(file) is file
+
+
+@pytest.mark.parametrize("stream", [None, object()])
+def test_what_is_no_stream_stays_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, stream: object
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stream)
+    with patient_streams():
+        assert sys.stderr is stream
 
 
 def test_the_log_of_the_process_goes_there_as_well(
