@@ -43,6 +43,17 @@ def unread(
     worker.stdout.close()
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_worker_needs_no_standard_stream(
+    worker_env: dict[str, str], closed: str
+) -> None:
+    result = tasks.add.enqueue(1, 1)
+    line = f'exec "$0" -m django jobworker --burst --processes 1 {closed}'
+    command = ["sh", "-c", line, sys.executable]
+    assert subprocess.run(command, env=worker_env, timeout=30).returncode == 0
+    assert result.get(timeout=0) == 2
+
+
 def test_a_terminal_that_nobody_reads_stops_no_worker(unread: Worker) -> None:
     tasks.add.enqueue(1, 1).get(timeout=20)
     flood = wrecking.flood.using(time_limit=1, max_attempts=1)

@@ -62,7 +62,7 @@ class Command(BaseCommand):
         if is_trial():
             return
         pool.start_fork_server()
-        if given.log_format == "text":
+        if given.log_format == "text" and sys.stdout is not None:
             self._show_banner(given)
         supervisor = Supervisor(given)
         reloader = Reloader(supervisor.stop)
