@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import subprocess
+import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -24,6 +29,7 @@ from tests.processes.chaos.recovery import (
     returns,
 )
 from tests.processes.chaos.report import fewer, too_little
+from tests.processes.chaos.servers import sqlite
 from tests.processes.chaos.watcher import Watcher
 from tests.processes.doctored import (
     AGAIN,
@@ -250,3 +256,38 @@ def test_who_was_killed_is_gone_until_its_successor_is_ready(tmp_path: Path) -> 
     host.kill_all()
     assert host.process is not None
     host.process.wait()
+
+
+@pytest.mark.parametrize("is_locked", [False, True])
+def test_who_is_stopped_while_it_writes_to_a_file_cuts_all_workers_off(
+    is_locked: bool,
+) -> None:
+    done = journal()
+    site = SimpleNamespace(
+        journal=done,
+        counts=Counter[str](),
+        ready_hosts=lambda: [Named("worker1")],
+        server=SimpleNamespace(is_write_locked=lambda: is_locked),
+    )
+    fault = PauseParent(cast("Any", site), random.Random(1))
+    fault.choose = lambda host: []  # type: ignore[method-assign]
+    begin = time.monotonic()
+    fault.strike()
+    fault.heal()
+    end = time.monotonic()
+    felt = [*done.touching("worker2", begin, end, Harm.HOSTS)]
+    assert [each.fault for each in felt] == ["paused_writer"] * is_locked
+    assert (done.away(begin, end) > 0) is is_locked
+
+
+def test_a_file_tells_whether_anybody_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "mount_small", lambda folder, size: folder.mkdir())
+    monkeypatch.setattr(sqlite, "LOCKED", 0.05)
+    server = sqlite.SQLite(cast("Any", SimpleNamespace(folder=tmp_path)))
+    assert not server.is_write_locked()
+    with closing(sqlite3.connect(server.path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert server.is_write_locked()
+    assert not server.is_write_locked()

@@ -11,7 +11,7 @@ from tests.processes.chaos.faults import needs
 from tests.processes.chaos.faults.base import Fault
 from tests.processes.chaos.guard import start_of
 from tests.processes.chaos.hosts import Host, Killing, identity
-from tests.processes.chaos.journal import Harm
+from tests.processes.chaos.journal import Harm, Strike
 from tests.processes.chaos.site import LEASE
 
 #: Seconds that children may outlive their parent on a busy machine.
@@ -162,6 +162,11 @@ class _Pause(Fault):
     counter = "pauses"
 
     def strike(self) -> None:
+        #: On a file with one writer it may be stopped while it writes: then no worker
+        #: can renew its lease.
+        self.held_lock = Strike(
+            "paused_writer", True, time.monotonic(), aftermath=self.aftermath
+        )
         self.paused: list[tuple[int, str]] = []
         if hosts := self.site.ready_hosts():
             self.host = host = self.random.choice(hosts)
@@ -169,6 +174,9 @@ class _Pause(Fault):
                 self.paused.append((pid, start_of(pid)))
                 self._send(pid, signal.SIGSTOP)
                 self.hit(host.name)
+            if self.site.server.is_write_locked():
+                self.site.journal.begin(self.held_lock)
+                self.held_lock.hit()
 
     def choose(self, host: Host) -> list[int]:
         raise NotImplementedError
@@ -176,6 +184,7 @@ class _Pause(Fault):
     def heal(self) -> None:
         for process in filter(is_same, self.paused):
             self._send(process[0], signal.SIGCONT)
+        self.held_lock.ended = self.held_lock.reached = time.monotonic()
 
     def look_back(self) -> None:
         """See that it is at work again: nothing else strikes until it is."""

@@ -49,6 +49,10 @@ class Server(ABC):
     def settings(self, addresses: Sequence[Address]) -> dict[str, Any]:
         """Return what stands in DATABASES for who reaches it at these addresses."""
 
+    def is_write_locked(self) -> bool:
+        """Can nobody write, as long as some client does not end its transaction?"""
+        return False
+
     @property
     def primary(self) -> Address:
         """Where the node listens that may be written to."""

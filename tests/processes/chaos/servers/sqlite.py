@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from tests.processes.chaos.servers.base import Address, Server, mount_small
 
 #: Bytes of the file system that the file is on, where we may mount one.
 ROOM = 256 * 1024 * 1024
+#: Seconds for which nobody but who stands still has the lock of the file.
+LOCKED = 2.0
 
 
 class SQLite(Server):
@@ -39,6 +43,16 @@ class SQLite(Server):
     @property
     def addresses(self) -> list[Address]:
         return []
+
+    def is_write_locked(self) -> bool:
+        connection = sqlite3.connect(self.path, timeout=LOCKED, isolation_level=None)
+        with closing(connection):
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                return "locked" in str(error)
+            connection.execute("ROLLBACK")
+            return False
 
     def settings(self, addresses: Sequence[Address]) -> dict[str, Any]:
         return {
