@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_work_goes_on_with_the_first_start_after_a_moment(
 
 
 def found(*runs: tuple[str, bool]) -> dict[str, object]:
-    said = [{"text": text, "failed": failed} for text, failed in runs]
+    said = [{"text": text, "failed": failed, "measured": True} for text, failed in runs]
     return {"peer": "RQ", "scenario": "idle", "runs": said}
 
 
@@ -91,6 +92,12 @@ def test_a_cell_says_in_how_many_runs_something_failed() -> None:
     assert table.cell(found(("all 3 finished", False))) == "all 3 finished"
     twice = found(("lost 1", True), ("lost 2", True), ("all 3 finished", False))
     assert table.cell(twice) == "**lost 1** (2 of 3 runs)"
+
+
+def test_where_we_failed_ourselves_nobody_is_blamed() -> None:
+    cell: Any = found(("all 3 finished", False), ("not measured: no answer", False))
+    cell["runs"][1]["measured"] = False
+    assert table.cell(cell) == "not measured: no answer"
 
 
 @pytest.mark.parametrize("peer", ["RQ", "django-jobworker"])

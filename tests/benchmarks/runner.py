@@ -135,19 +135,21 @@ class Run:
             took = round(time.monotonic() - start)
             tell(f"{peer.name}, {scenario.name}, {took} s: {result.text}")
             said = {"text": result.text, "failed": result.failed, "took": took}
-            runs.append({**said, "details": result.details})
+            runs.append(
+                {**said, "details": result.details, "measured": result.is_measured}
+            )
         return {**cell, "runs": runs}
 
 
 def attempt(
     ground: Ground, peer: Peer, environment: Environment, scenario: Scenario
 ) -> Result:
-    """Run a scenario once; what could not even begin is a failure with its reason."""
+    """Run a scenario once; where we failed ourselves, say so, and blame nobody."""
     try:
         with ground.bench(peer, environment, scenario) as bench:
             return scenario.run(bench)
     except (TimeoutError, EOFError, RuntimeError, CalledProcessError) as error:
-        return Result(f"not measured: {error}", True, {})
+        return Result(f"not measured: {error}", False, {}, is_measured=False)
 
 
 def machine() -> str:

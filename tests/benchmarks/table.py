@@ -74,6 +74,8 @@ def cell(found: dict[str, Any] | None) -> str:
     if "missing" in found:
         return "not offered"
     runs = found["runs"]
+    if unmeasured := [run for run in runs if not run["measured"]]:
+        return str(unmeasured[0]["text"])
     failures = [run for run in runs if run["failed"]]
     if not failures:
         return str(runs[0]["text"])

@@ -5,8 +5,8 @@ from tests.benchmarks.peers.base import Peer, django
 DJANGO_TASKS_DB = Peer(
     name="django-tasks-db",
     distribution="django-tasks-db",
-    # The extra is what it needs before Django 6.
-    requirements=("django-tasks-db[compat]", "psycopg[binary]"),
+    # Before Django 6 it needs the extra, and tasks are declared by another package.
+    requirements=("django-tasks-db", "Django>=6", "psycopg[binary]"),
     companions=("Django", "psycopg"),
     module="django_tasks_db",
     has_sqlite=True,

@@ -20,6 +20,8 @@ class Result:
     failed: bool
     #: The numbers themselves.
     details: dict[str, Any]
+    #: Not when something of ours went wrong: that says nothing of the peer.
+    is_measured: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
