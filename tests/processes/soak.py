@@ -29,6 +29,8 @@ from tests.processes.chaos.servers.base import Server
 _MEGABYTE = 1024 * 1024
 #: The first part of a soak, in which caches fill, does not count.
 WARM_UP = 0.15
+#: Tasks that are done before the first sample is taken.
+AT_WORK = 20
 #: Samples in a soak.
 SAMPLES = 120
 #: Seconds between two kills of a child: those are replaced, and leave nothing.
@@ -134,6 +136,10 @@ def soak(place: Place, seconds: float) -> dict[str, Any]:
     host, producer = place.host("soaked", "--recycle-after", "300"), place.producer()
     host.start()
     producer.start()
+    # It opens what it needs as it starts, and with its first tasks.
+    until = time.monotonic() + PATIENCE
+    while counts()[0] < AT_WORK and time.monotonic() < until:
+        time.sleep(0.05)
     samples, kills = watch(place, host, seconds)
     problems = [producer.close(PATIENCE)]
     rest = time.monotonic() + PATIENCE

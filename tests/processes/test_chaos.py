@@ -67,7 +67,6 @@ def test_a_site_that_is_broken_in_all_ways_loses_nothing(
     assert report["duplicated"] <= report["duplicates_allowed"]
     assert report["finished"] >= report["acked"] > 100
     assert sum(report["hits"].values()) >= 3
-    assert report["killings_judged"] >= 1
     assert min(report[each] for each in ("revoked", "requeued", "pruned")) > 0
     assert process.returncode == 0
 
