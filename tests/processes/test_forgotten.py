@@ -13,7 +13,10 @@ from tests.processes.early.tasks import SESSION, sessions
 from tests.processes.forgotten import IDLE, forget
 from tests.processes.harness import census, wait_for
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+    pytest.mark.faults,
+]
 
 LISTED = {
     "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE pid = %s",

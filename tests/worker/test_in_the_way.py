@@ -30,6 +30,7 @@ from tests.worker.parts import PATIENCE, claimed, outcome, wait_for
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("_on_a_server"),
+    pytest.mark.faults,
 ]
 
 may_go = threading.Event()
