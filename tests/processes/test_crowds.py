@@ -78,7 +78,8 @@ def check_together(workers: list[WorkerProcess], audit: Path) -> int:
     most = connections_of_others()
     for worker in workers:
         worker.send(signal.SIGTERM)
-    assert {worker.wait(20 + PER_WORKER * count) for worker in workers} == {0}
+    for worker in workers:
+        assert worker.wait(20 + PER_WORKER * count) == 0, worker.output()
     assert census() == {"tasks": 0, "results": 11 * count, "dead letters": 0}
     assert not Result.objects.exclude(attempt=1).exists()
     for worker in workers:
