@@ -33,9 +33,12 @@ RUN_TIMES = """
        CASE WHEN %s THEN {latest}(last_attempted_at, {later[%s]})
             WHEN started_at IS NULL THEN NULL ELSE last_attempted_at END,
 """
+#: The attempts without the refunded one; whatever a hand has written has one less.
+ATTEMPTS = "{latest}(attempt, -2147483647) - %s"
 #: What moves the counters and the metadata. Parameters: refund, crash, metadata.
 COUNTERS = (
-    "attempt - %s, CASE WHEN %s = 1 THEN {next[crashes]} ELSE crashes END, "
+    f"{ATTEMPTS}, "
+    "CASE WHEN %s = 1 THEN {next[crashes]} ELSE crashes END, "
     "COALESCE(%s, metadata)"
 )
 #: The end of a run, some seconds ago (negative).
@@ -68,20 +71,20 @@ FROM {{task}} WHERE id = %s AND lease = %s AND {{bare_state}} = 'RUNNING'
 """
 #: Put a task back to work. MySQL sets from left to right, and ``started_at`` needs
 #: the time of the claim: it comes before ``last_attempted_at``.
-PUT_BACK = """
-UPDATE {by_id[task]} SET state = %s, worker_id = NULL, progress = NULL,
-    attempt = attempt - %s,
-    crashes = CASE WHEN %s = 1 THEN {next[crashes]} ELSE crashes END,
+PUT_BACK = f"""
+UPDATE {{by_id[task]}} SET state = %s, worker_id = NULL, progress = NULL,
+    attempt = {ATTEMPTS},
+    crashes = CASE WHEN %s = 1 THEN {{next[crashes]}} ELSE crashes END,
     metadata = COALESCE(%s, metadata),
-    run_after = CASE WHEN %s THEN run_after ELSE {later[%s]} END,
-    unknown_since = CASE WHEN %s THEN COALESCE(unknown_since, {now})
+    run_after = CASE WHEN %s THEN run_after ELSE {{later[%s]}} END,
+    unknown_since = CASE WHEN %s THEN COALESCE(unknown_since, {{now}})
                          WHEN %s THEN unknown_since ELSE NULL END,
     started_at = CASE WHEN %s
-        THEN COALESCE(started_at, {latest}(last_attempted_at, {later[%s]}))
+        THEN COALESCE(started_at, {{latest}}(last_attempted_at, {{later[%s]}}))
         ELSE started_at END,
-    last_attempted_at = CASE WHEN %s THEN {latest}(last_attempted_at, {later[%s]})
+    last_attempted_at = CASE WHEN %s THEN {{latest}}(last_attempted_at, {{later[%s]}})
         WHEN started_at IS NULL THEN NULL ELSE last_attempted_at END
-WHERE {bare_state} = 'RUNNING' AND id IN
+WHERE {{bare_state}} = 'RUNNING' AND id IN
 """
 #: What still is as it was when it was locked.
 IS_RUNNING = "{bare_state} = 'RUNNING'"

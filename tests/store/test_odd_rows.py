@@ -228,6 +228,8 @@ ODD_ROWS = [
     (model, column)
     for model in (Task, Result, DeadLetter, Attempt, Worker)
     for column in _columns(model)
+    # Who writes the largest number there has left none for others, on MariaDB for ever.
+    if (model, column) != (Attempt, "id")
 ]
 
 
