@@ -24,6 +24,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 Record = Callable[[str, object], None]
 FEW = 5
+#: Connections beside those of workers: of this process, and what the server reserves.
+SPARE = 20
 #: Fifty need a minute, and more processors than two to be punctual beside other tests.
 MANY = int(os.environ.get("DJANGO_JOBS_TEST_CROWD", "15"))
 #: Seconds that a worker may take to come up beside all others, on two cores.
@@ -44,7 +46,9 @@ def large_server(
     """Have the queue on a server with room for all; return a worker's environment."""
     requires("postgresql")
     with private.nursery() as lent:
-        node = private.make_node(lent, f"max_connections = {MANY * MOST_CONNECTIONS}")
+        node = private.make_node(
+            lent, f"max_connections = {MANY * MOST_CONNECTIONS + SPARE}"
+        )
         node.start()
         with private.queue_on(node):
             yield private.environment(node)
