@@ -26,7 +26,7 @@ Record = Callable[[str, object], None]
 FEW = 5
 #: Connections beside those of workers: of this process, and what the server reserves.
 SPARE = 20
-#: Fifty need a minute, and more processors than two to be punctual beside other tests.
+#: Fifty take a minute; one run of theirs had one connection more than the bound.
 MANY = int(os.environ.get("DJANGO_JOBS_TEST_CROWD", "15"))
 #: Seconds that a worker may take to come up beside all others, on two cores.
 PER_WORKER = 8.0
